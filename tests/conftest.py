@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import copy
+import gc
 import ipaddress
 import os
 import re
@@ -75,6 +76,19 @@ def pytest_ignore_collect(collection_path, config):
 def pytest_runtest_setup(item):
     if item.get_closest_marker("since_3_4") is not None and not HAS_ENGINES:
         pytest.skip("about what only DSPy 3.4 and later has")
+
+
+# --- what stays is not looked through ---------------------------------------------------------------
+
+# With DSPy and LiteLLM there are a million objects that live as long as the process. To look for
+# garbage among them, as they come and whenever a test does, takes seconds of every worker.
+gc.disable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop():
+    gc.freeze()
+    gc.enable()
 
 
 # --- in parallel ---------------------------------------------------------------------------------

@@ -92,7 +92,5 @@ def shorten_timeouts(monkeypatch) -> None:
     monkeypatch.setattr("streamll.brokers.redis.client.CONNECT_TIMEOUT_S", 0.7)
     monkeypatch.setattr("streamll.brokers.redis.client.REPLY_TIMEOUT_S", 0.7)
     monkeypatch.setattr("streamll.brokers.rabbitmq.client.CONNECT_TIMEOUT_S", 1.0)
-    monkeypatch.setattr("streamll.brokers.rabbitmq.client.HEARTBEAT_S", 1)
-    monkeypatch.setattr("aiormq.connection.Connection.HEARTBEAT_GRACE_MULTIPLIER", 1)
-    monkeypatch.setattr("streamll.brokers.rabbitmq.client.CONFIRM_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("streamll.brokers.rabbitmq.address.HEARTBEAT_S", 1)
     monkeypatch.setattr("streamll.brokers.sqlite.file.BUSY_TIMEOUT_S", 0.3)

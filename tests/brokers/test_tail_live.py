@@ -12,17 +12,11 @@ from contextlib import contextmanager
 import pytest
 from patience import Stopwatch
 
-from brokers.backends import BACKENDS, COMPATIBLE_BACKENDS, backend_of
 from brokers.sample_runs import BOUND, make_run
 from streamll.core.events import Status
 from streamll.sinks import open_sink
 
 EVENTS = 30
-
-
-@pytest.fixture(params=[*BACKENDS, *COMPATIBLE_BACKENDS])
-def backend(request, server_of, tmp_path):
-    return backend_of(request.param, server_of, tmp_path)
 
 
 @contextmanager

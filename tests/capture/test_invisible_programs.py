@@ -12,6 +12,7 @@ import inspect
 import logging
 import threading
 import warnings
+import zlib
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -25,6 +26,7 @@ from dspy.dsp.utils.settings import thread_local_overrides
 from dspy_lines import without_waiting
 from observing import SWITCH, VOLATILE, differences, own, written_out
 from observing import comparable as as_data
+from profiles import THOROUGH
 from program_table import TABLE, Row
 from programs import Heard
 
@@ -244,12 +246,18 @@ CASES = [
 ]
 
 
+def ways_of(row: Row, drive: Any) -> list[Any]:
+    """All if there is time; else one of those that return and one of those that are read, in turn."""
+    turn = zlib.crc32(f"{row.name}-{drive.__name__}".encode())
+    return WAYS if THOROUGH else [WAYS[turn % 2], WAYS[2 + turn // 2 % 2]]
+
+
 @pytest.mark.parametrize(("row", "drive"), CASES)
 def test_capture_changes_nothing(row, drive, practice):
     """X3: results, requests, retries, errors, histories, cache and warnings are the same."""
     plain = observe(practice, row, plainly, drive)
     unequal = {}
-    for way in WAYS:
+    for way in ways_of(row, drive):
         captured = observe(practice, row, way, drive)
         for aspect in ASPECTS:
             if told := differences(plain, captured, aspect):
@@ -258,9 +266,10 @@ def test_capture_changes_nothing(row, drive, practice):
 
 
 def test_the_number_of_comparisons(capsys):
-    """Every case above compares every aspect in every way."""
-    count = len(CASES) * len(WAYS) * len(ASPECTS)
+    """Every case above compares every aspect in each of its ways."""
+    ways = sum(len(ways_of(*case.values)) for case in CASES)
+    count = ways * len(ASPECTS)
     with capsys.disabled():
-        told = f"{len(CASES)} cases × {len(WAYS)} ways × {len(ASPECTS)} aspects"
+        told = f"{len(CASES)} cases, {ways} ways × {len(ASPECTS)} aspects"
         print(f"\n  {told}: {count} comparisons")
-    assert count > 4_000
+    assert count > (4_000 if THOROUGH else 2_000)

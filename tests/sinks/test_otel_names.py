@@ -13,6 +13,11 @@ from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
 
 from streamll.sinks import otel_names as names
 
+of_its_time = pytest.mark.skipif(
+    not hasattr(gen_ai_attributes, "GenAiProviderNameValues"),
+    reason="this package has the conventions of 2024, before providers had names",
+)
+
 NEWER = {
     "gen_ai.usage.cache_write.input_tokens",
     "gen_ai.client.inference.duration",
@@ -56,6 +61,7 @@ def ours():
     return (texts(names) - without) | {*names.HISTOGRAMS, *names.USAGE.values()}
 
 
+@of_its_time
 def test_every_name_is_published_or_known_to_be_newer():
     assert ours() - published() == NEWER | OTHERS
 
@@ -65,6 +71,7 @@ def test_what_is_said_to_be_newer_is_in_no_package_yet():
     assert not NEWER & published()
 
 
+@of_its_time
 def test_operations_and_kinds_of_tokens_are_the_conventions():
     operations = {each.value for each in gen_ai_attributes.GenAiOperationNameValues}
     assert {names.CHAT, names.EXECUTE_TOOL, names.INVOKE_AGENT, names.INVOKE_WORKFLOW} <= operations
@@ -72,6 +79,7 @@ def test_operations_and_kinds_of_tokens_are_the_conventions():
     assert set(names.TOKEN_TYPES.values()) <= kinds
 
 
+@of_its_time
 def test_every_provider_has_a_registered_name_and_every_registered_name_a_provider():
     registered = {each.value for each in gen_ai_attributes.GenAiProviderNameValues}
     assert set(names.REGISTERED.values()) - registered == NEWER_PROVIDERS

@@ -12,6 +12,7 @@ import json
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import metadata
 from pathlib import Path
 
 import dspy
@@ -142,7 +143,10 @@ def test_every_recipe_of_the_page_is_run_here():
 def test_a_collector_gets_spans_and_metrics_with_their_schema(receiver, follow):
     follow("collector")
     assert {path for path, _, _ in receiver.requests} == {"/v1/traces", "/v1/metrics"}
-    assert {scope.schema_url for _, scope in receiver.scopes()} == {names.SCHEMA_URL}
+    exporter = metadata.version("opentelemetry-exporter-otlp-proto-http")
+    sent_on = not exporter.startswith("1.30.")  # which does not send the schema
+    schemas = {scope.schema_url for _, scope in receiver.scopes()}
+    assert schemas == {names.SCHEMA_URL if sent_on else ""}
     sent = {name.partition(" ")[0] for name, _ in receiver.spans()}
     assert {"invoke_workflow", "invoke_agent", "chat", "execute_tool"} <= sent
     assert not [key for _, told in receiver.spans() for key in told if "messages" in key]

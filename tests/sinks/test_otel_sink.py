@@ -9,6 +9,7 @@ import threading
 
 import dspy
 import pytest
+from dspy_lines import NO_FALLBACK
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -166,7 +167,7 @@ def test_tokens_are_counted_by_model_under_both_names(telemetry, run, practice):
 
 def test_what_is_not_known_is_neither_on_a_span_nor_counted(telemetry, run, practice):
     practice.respond(lambda _: Reply({"answer": "half an answer"}, fault=Fault(disconnect_after=8)))
-    with pytest.raises(Exception, match=r"."):
+    with dspy.context(adapter=NO_FALLBACK), pytest.raises(Exception, match=r"."):
         run(dspy.Predict("question -> answer"), question="?")
     for name in ("chat practice-model", "invoke_workflow Predict"):
         assert not [
@@ -176,6 +177,7 @@ def test_what_is_not_known_is_neither_on_a_span_nor_counted(telemetry, run, prac
     assert not telemetry.points("gen_ai.client.inference.usage.input_tokens")
 
 
+@pytest.mark.since_3_4
 def test_a_fallback_s_tokens_are_its_own(telemetry, practice):
     dspy.configure(lm=practice.lm(), adapter=dspy.ChatAdapter())
     other = practice.lm("anthropic", "another-model")

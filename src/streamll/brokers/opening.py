@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote_plus, urlsplit
 
 from streamll.brokers.source import Source, SourceOptions
 from streamll.core.errors import ConfigurationError, needs_extra
@@ -18,6 +18,10 @@ BROKERS = {
     "redis": ("streamll.brokers.redis", "Redis"),
     "rediss": ("streamll.brokers.redis", "Redis"),
     "unix": ("streamll.brokers.redis", "Redis"),
+    "redis+cluster": ("streamll.brokers.redis", "Redis"),
+    "rediss+cluster": ("streamll.brokers.redis", "Redis"),
+    "redis+sentinel": ("streamll.brokers.redis", "Redis"),
+    "rediss+sentinel": ("streamll.brokers.redis", "Redis"),
     "amqp": ("streamll.brokers.rabbitmq", "RabbitMQ"),
     "amqps": ("streamll.brokers.rabbitmq", "RabbitMQ"),
 }
@@ -27,9 +31,13 @@ BROKERS = {
 def open_sink(url: str, **options: Any) -> BaseSink:
     """The sink that writes to ``url``: SQLite, Redis or RabbitMQ. ``options`` are that sink's.
 
+    How much the log keeps may stand in the URL as well: ``sqlite:///runs.db?keep_seconds=86400``,
+    ``redis://localhost?maxlen=500000&ttl=86400``, ``amqp://localhost?max_bytes=1000000000``.
+
     Raises:
         ConfigurationError: no broker has such URLs, its client library is missing, or a part of
             the URL makes no sense to it.
+        TypeError: an option with different values as an argument and in the URL.
     """
     sink: BaseSink = _member(url, "sink", "{}Sink")(url, **options)
     return sink
@@ -49,27 +57,6 @@ def default_target(url: str) -> str:
 def dead_letter_target(url: str, target: str) -> str:
     """The log beside ``target`` that its dead letters go to by default."""
     return f"{target}{_member(url, 'sink', 'DEAD_LETTERS')}"
-
-
-def check_log(url: str) -> None:
-    """For readers that expect a log to be there, and must not create it.
-
-    Raises:
-        ConfigurationError: the URL names a file that is not there, or no log.
-    """
-    if url.startswith("sqlite:"):
-        from streamll.brokers.sqlite.file import check_exists
-
-        check_exists(url)
-
-
-def create_parent_folder(url: str) -> None:
-    """Create the folder of a log that is a file, for a reader that starts before any writer."""
-    if url.startswith("sqlite:"):
-        from streamll.brokers.sqlite.file import path_of
-
-        with contextlib.suppress(OSError):  # reported by the reader
-            Path(path_of(url)).parent.mkdir(parents=True, exist_ok=True)
 
 
 def _member(url: str, module: str, name: str) -> Any:
@@ -94,6 +81,77 @@ def only_value(**synonyms: str | None) -> str | None:
         names = " and ".join(f"{name}=" for name in given)
         raise TypeError(f"{names} are synonyms and have different values; give one of them")
     return next(iter(given.values()), None)
+
+
+def take_options(
+    url: str, own: Mapping[str, Callable[[str], Any]], others: Iterable[str] | None = None
+) -> tuple[str, dict[str, Any]]:
+    """The URL without the options that are a sink's, and these.
+
+    Args:
+        url: a broker's.
+        own: the sink's options, each with what makes a value of its text, or raises ``ValueError``
+            that says what it must be.
+        others: those that the client library reads from the URL, in which they stay. ``None``: the
+            library itself says which it does not know.
+
+    Raises:
+        ConfigurationError: an option that there is not, twice the same one, or a value that is none.
+    """
+    address, _, query = url.partition("?")
+    found: dict[str, Any] = {}
+    left = []
+    for part in filter(None, query.split("&")):
+        name, _, text = (unquote_plus(each) for each in part.partition("="))
+        if name not in own:
+            if others is not None and name not in others:
+                raise ConfigurationError(no_option(url, name, [*own, *others]))
+            left.append(part)
+        elif name in found:
+            raise ConfigurationError(f"{without_password(url)!r} has {name}= twice; give it once")
+        else:
+            try:
+                found[name] = own[name](text)
+            except ValueError as error:
+                shown = without_password(url)
+                raise ConfigurationError(f"{shown!r}: {name} {error}, not {text!r}") from None
+    return f"{address}?{'&'.join(left)}" if left else address, found
+
+
+def no_option(url: str, name: str, known: Iterable[str]) -> str:
+    """What to say about an option that there is not."""
+    there_are = ", ".join(dict.fromkeys(known))
+    return f"{without_password(url)!r} has no option {name!r}; there are {there_are}"
+
+
+def given_once(
+    name: str, argument: Any, in_url: Mapping[str, Any], default: Any, *, missing: Any = None
+) -> Any:
+    """The value of an option that may be an argument, ``missing`` if it is not given, or in the URL.
+
+    Raises:
+        TypeError: it is both, with different values.
+    """
+    if argument is missing:
+        return in_url.get(name, default)
+    if in_url.get(name, argument) != argument:
+        raise TypeError(f"{name}= has another value in the URL; give it once")
+    return argument
+
+
+def positive_seconds(text: str) -> float:
+    """A time in seconds. Raises ``ValueError`` if it is none, or not above 0."""
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise ValueError("must be a number of seconds greater than 0")
+
+
+def positive_count(text: str) -> int:
+    """A whole number. Raises ``ValueError`` if it is none, or below 1."""
+    if not text.isdecimal() or not int(text):
+        raise ValueError("must be a whole number greater than 0")
+    return int(text)
 
 
 def split(url: str, broker: str, schemes: Sequence[str]) -> SplitResult:

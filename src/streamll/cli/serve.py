@@ -90,6 +90,14 @@ def serve(
             help="Major version of Vercel's ai package in the pages at /ai; by default any.",
         ),
     ] = None,
+    ignore_sampling: Annotated[
+        bool,
+        Option(
+            "--ignore-sampling",
+            help="Ignore temperature, max_tokens and the like in OpenAI's requests, "
+            "which are refused by default.",
+        ),
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Serve programs over HTTP, with a page to watch them. STREAMLL_TOKENS holds bearer tokens."""
@@ -106,7 +114,7 @@ def serve(
             f"separated by blanks, into the environment variable {TOKENS}"
         )
     served: dict[str, Any] = {"log": log, "origins": origin or [], "hosts": server_name or None}
-    served["ai_version"] = ai_version
+    served |= {"ai_version": ai_version, "ignore_sampling": ignore_sampling}
     settings: dict[str, Any] = {"model": model, "base_url": base_url, "debug": debug}
     settings |= {"app": served, "from_messages": from_messages or []}
     limits = {"lost_seconds": lost_seconds}
@@ -168,7 +176,8 @@ async def look_at(log: str) -> bool:
 
     ``Problem`` for a log that can never be used, a warning for one that is down.
     """
-    from streamll.brokers.opening import create_parent_folder, default_target, open_source
+    from streamll.brokers.log_files import create_parent_folder
+    from streamll.brokers.opening import default_target, open_source
     from streamll.brokers.source import SourceOptions
 
     source = open_source(log, SourceOptions(target=default_target(log)))

@@ -21,7 +21,13 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def tail(
-    url: Annotated[str, Argument(metavar="URL", help="sqlite:///, redis://, rediss://, amqp://.")],
+    url: Annotated[
+        str,
+        Argument(
+            metavar="URL",
+            help="sqlite:///, redis://, redis+cluster://, redis+sentinel://, amqp://.",
+        ),
+    ],
     target: Annotated[
         str | None, Option(help="Stream, exchange or log. Default: where sinks write.")
     ] = None,
@@ -46,7 +52,8 @@ def tail(
 ) -> None:
     """Print what comes through a log, live."""
     from streamll.brokers.copying import has_run, log_exists
-    from streamll.brokers.opening import check_log, without_password
+    from streamll.brokers.log_files import check_log
+    from streamll.brokers.opening import without_password
     from streamll.consumer import EventConsumer
     from streamll.consumer.consumer import stopping_on_signals
     from streamll.consumer.handlers import EventFilter
@@ -97,7 +104,7 @@ def copy(
 ) -> None:
     """Copy a log to another broker."""
     from streamll.brokers.copying import copy_log
-    from streamll.brokers.opening import check_log
+    from streamll.brokers.log_files import check_log
 
     after = None if since is None else moment(since)
     check_log(source)

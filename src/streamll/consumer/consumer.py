@@ -47,7 +47,8 @@ LOST_S = 60.0
 
 
 class EventConsumer:
-    """Reads a log: ``redis://``, ``rediss://``, ``unix://``, ``amqp://``, ``amqps://``, ``sqlite:///``.
+    """Reads a log: ``redis://``, ``rediss://``, ``unix://``, ``redis+cluster://``,
+    ``redis+sentinel://``, ``amqp://``, ``amqps://``, ``sqlite:///``.
 
     Args:
         url: the broker.
@@ -430,7 +431,7 @@ def _is_default(handler: Any) -> bool:
 class RedisStreamConsumer(EventConsumer):
     """``EventConsumer`` for Redis; ``url`` defaults to the one of this machine."""
 
-    schemes = ("redis://", "rediss://", "unix://")
+    schemes = ("redis://", "rediss://", "unix://", "redis+", "rediss+")
 
     def __init__(self, url: str = "redis://localhost:6379", *args: Any, **options: Any) -> None:
         super().__init__(url, *args, **options)

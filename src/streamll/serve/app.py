@@ -48,7 +48,9 @@ from streamll.serve.routes import (
     runs,
     vercel,
 )
+from streamll.serve.routes.openai_options import SAMPLED
 from streamll.serve.routes.pages import viewer_route
+from streamll.serve.routes.rendering import VERCEL_NAMES
 from streamll.serve.routes.service import Service
 from streamll.serve.runner import Runner
 from streamll.serve.web.access import Access
@@ -77,6 +79,7 @@ def create_app(
     viewer: bool = True,
     drain_on_signals: bool = True,
     ai_version: int | None = None,
+    ignore_sampling: bool = False,
 ) -> App:
     """An ASGI application that serves ``programs``: one, several by name, or ``Served`` ones.
 
@@ -94,16 +97,25 @@ def create_app(
             (Ctrl-C) cancels the programs.
         ai_version: the major version of Vercel's ``ai`` package that the pages at ``/ai`` have: 5,
             6 or 7. By default they are sent what all of them understand.
+        ignore_sampling: ignore ``temperature``, ``max_tokens`` and what else of OpenAI's requests
+            shapes how a model writes. The program decides that, so by default a request is refused
+            that asks for another value than OpenAI's own.
 
     Raises:
         ConfigurationError: a program, token, log address, limit or version that cannot work.
     """
-    if ai_version not in vercel.FORMATS:
+    if ai_version not in VERCEL_NAMES:
         raise ConfigurationError(f"ai_version is 5, 6, 7 or None, not {ai_version!r}")
     limits = limits or Limits()
     run_log = RunLog(log, away_s=limits.away_seconds, lost_s=limits.lost_seconds)
     access = Access(tokens, secret=secret, origins=origins, hosts=hosts)
-    service = Service(served(programs), access, Runner(run_log, limits), ai_version=ai_version)
+    service = Service(
+        served(programs),
+        access,
+        Runner(run_log, limits),
+        ai_version=ai_version,
+        ignored=SAMPLED if ignore_sampling else frozenset(),
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

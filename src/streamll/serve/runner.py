@@ -34,7 +34,7 @@ from streamll.core.run_view import (
 )
 from streamll.serve.log.buffer import RunBuffer
 from streamll.serve.log.controls import Controls
-from streamll.serve.log.run_log import RunLog
+from streamll.serve.log.run_log import APPEARS_S, RunLog
 from streamll.serve.programs import Served
 from streamll.serve.web.limits import Limits
 
@@ -67,6 +67,8 @@ class Runner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._clock: asyncio.Task[None] | None = None
         self._closed_as_lost: set[str] = set()
+        self._late: set[str] = set()
+        """Runs that were started here and that the log did not have a second later."""
 
     async def open(self) -> None:
         if self._clock is None:
@@ -130,6 +132,8 @@ class Runner:
         with self.run_log.buffer(run_id) as buffer:
             if buffer.is_empty:
                 await asyncio.wait({buffer.changed()}, timeout=LOGGED_S)
+            if buffer.is_empty:
+                self._late.add(run_id)  # forgotten when somebody asks for it
         return run_id
 
     async def _run(
@@ -232,7 +236,10 @@ class Runner:
 
     async def expect(self, run_id: str) -> None:
         """Wait for a run that may have been started a moment ago; ``NoSuchRun`` if none comes."""
-        if not await self.run_log.appears(run_id):
+        seconds = self.limits.away_seconds if run_id in self._late else APPEARS_S
+        appeared = await self.run_log.appears(run_id, seconds)
+        self._late.discard(run_id)
+        if not appeared:
             self.run_log.index.forget(run_id)
             raise NoSuchRun
 

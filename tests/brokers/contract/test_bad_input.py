@@ -18,7 +18,7 @@ from brokers.sample_runs import BOUND, check_order, ends, make_run, plain, read_
 from brokers.servers import RedisServer, free_port, redis_binary, wait_until
 from streamll.consumer import EventConsumer, RabbitMQConsumer, RedisStreamConsumer
 from streamll.core.errors import ConfigurationError
-from streamll.core.events import StreamGap
+from streamll.core.events import Status, StreamGap
 from streamll.core.wire import encode
 from streamll.sinks import RabbitMQSink, RedisSink, SQLiteSink, open_sink
 
@@ -201,10 +201,10 @@ def test_a_sink_is_stopped_at_once_where_the_broker_refuses(locked):
 
 
 NOBODY_MAY = """
-    {ok, _} = application:ensure_all_started(rabbit),
+    {{ok, _}} = application:ensure_all_started(rabbit),
     rabbit_auth_backend_internal:add_user(<<"nobody">>, <<"secret">>, <<"tests">>),
     rabbit_auth_backend_internal:set_permissions(
-        <<"nobody">>, <<"/">>, <<"">>, <<"">>, <<"">>, <<"tests">>).
+        <<"nobody">>, <<"{virtual_host}">>, <<"">>, <<"">>, <<"">>, <<"tests">>).
 """
 
 
@@ -213,12 +213,16 @@ def test_a_missing_database_or_permission_is_reported(server_of, caplog):
     redis, rabbit = server_of("redis"), server_of("rabbitmq")
     with control_of(redis) as control:
         control.acl_setuser("nobody", enabled=True, passwords=["+secret"], commands=["+ping"])
-    rabbit.evaluate(NOBODY_MAY)
+    part = rabbit.new_part()
+    rabbit.evaluate(NOBODY_MAY.format(virtual_host=part.rpartition("/")[2]))
+    log = open_sink(part)  # who may do nothing is refused by a log that there is
+    log.put(Status(message="the log exists"))
+    assert log.stop(BOUND)
     for url, expected in (
         (f"{redis.url}/99999", "no database of the number"),
         (redis.url.replace("//", "//nobody:secret@"), "the user may not"),
         (f"{rabbit.url}nowhere", "virtual host"),
-        (rabbit.url.replace("guest:guest", "nobody:secret"), "the user may not"),
+        (part.replace("guest:guest", "nobody:secret"), "the user may not"),
     ):
         for message in (fatal_consumer_error(url), sink_warning(url, caplog)):
             assert expected in message

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from brokers.backends import BACKENDS, COMPATIBLE_BACKENDS, backend_of
+from brokers.backends import BACKENDS, CLUSTERS, COMPATIBLE_BACKENDS, backend_of
 from brokers.raw_log import RAW_LOGS
 from brokers.sample_runs import BOUND, make_run
 from brokers.servers import wait_until
@@ -18,7 +18,7 @@ from streamll.consumer import EventConsumer
 from streamll.sinks import open_sink
 
 
-@pytest.fixture(params=[*BACKENDS, *COMPATIBLE_BACKENDS])
+@pytest.fixture(params=[*BACKENDS, *COMPATIBLE_BACKENDS, *CLUSTERS])
 def backend(request, server_of, tmp_path):
     return backend_of(request.param, server_of, tmp_path)
 

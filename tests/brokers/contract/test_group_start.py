@@ -111,10 +111,11 @@ def test_start_is_ignored_by_a_group_that_exists(backend):
 def queues(url: str, *names: str) -> list[int | None]:
     """How many messages wait in each; ``None``: there is no such queue."""
     from streamll.brokers.rabbitmq import client as rabbitmq_client
+    from streamll.brokers.rabbitmq.address import Address
     from streamll.brokers.rabbitmq.groups import queue_counts
 
     async def look() -> list[int | None]:
-        connection = await rabbitmq_client.connect(url)
+        connection = await rabbitmq_client.connect(Address(url).nodes[0], heartbeat=0)
         try:
             found = [await queue_counts(connection, name) for name in names]
         finally:

@@ -15,7 +15,7 @@ from collections import Counter
 
 import pytest
 
-from brokers.backends import BACKENDS, COMPATIBLE_BACKENDS, backend_of, script
+from brokers.backends import BACKENDS, CLUSTERS, COMPATIBLE_BACKENDS, backend_of, script
 from brokers.raw_log import FOREIGN, put_raw, raw_dead_letters
 from brokers.sample_runs import BOUND, by_run, check_order, make_run
 from brokers.servers import Wire, wait_until
@@ -26,7 +26,7 @@ from streamll.core.events import Status
 from streamll.sinks import open_sink
 
 
-@pytest.fixture(params=[*BACKENDS, *COMPATIBLE_BACKENDS])
+@pytest.fixture(params=[*BACKENDS, *COMPATIBLE_BACKENDS, *CLUSTERS])
 def any_backend(request, server_of, tmp_path):
     return backend_of(request.param, server_of, tmp_path)
 

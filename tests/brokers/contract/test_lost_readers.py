@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from brokers.backends import script
+from brokers.backends import BACKENDS, backend_of, script
 from brokers.raw_log import RAW_LOGS
 from brokers.sample_runs import BOUND, check_order, make_run, read_log, text_of
 from brokers.servers import wait_until
@@ -22,26 +22,47 @@ from streamll.sinks import open_sink
 LOST_S = 1.0
 SAID = "one two "
 PRODUCER = """
-    sink = open_sink(url, target=target)
-    for event in make_run("r1", ["one ", "two "])[:5]:
-        sink.put(event)
-    sink.catch_up(60)
+    for number in range({logs}):
+        sink = open_sink(url, target=f"{{target}}-{{number}}")
+        for event in make_run("r1", ["one ", "two "])[:5]:
+            sink.put(event)
+        sink.catch_up(60)
     print("said", flush=True)
     sys.stdin.read()
 """
+LOGS = 8
+"""In which one process was at work: a test takes one."""
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def broker(request, server_of, tmp_path_factory):
+    return backend_of(request.param, server_of, tmp_path_factory.mktemp("log"))
+
+
+@pytest.fixture(scope="module")
+def abandoned(broker):
+    """Logs whose process was killed in the middle of a run in each."""
+    target = broker.target()
+    with subprocess.Popen(
+        script(broker, target, PRODUCER.format(logs=LOGS)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "said\n"
+        process.kill()
+    return iter([f"{target}-{number}" for number in range(LOGS)])
 
 
 @pytest.fixture
-def killed(backend):
+def backend(broker):
+    return broker
+
+
+@pytest.fixture
+def killed(abandoned):
     """A log with a run whose process was killed while it wrote its answer."""
-    target = backend.target()
-    process = subprocess.Popen(
-        script(backend, target, PRODUCER), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with process:
-        assert process.stdout.readline() == "said\n"
-        process.kill()
-    return target
+    return next(abandoned)
 
 
 def check_lost(events, had=()):

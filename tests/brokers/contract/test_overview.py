@@ -5,11 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
+from brokers.backends import BACKENDS, CLUSTERS, backend_of
 from brokers.sample_runs import BOUND, make_run
 from streamll.brokers.opening import open_sink, open_source
 from streamll.brokers.source import SourceOptions
 from streamll.core.events import StreamllEvent
 from streamll.core.wire import decode_batch
+
+
+@pytest.fixture(params=[*BACKENDS, *CLUSTERS])
+def backend(request, server_of, tmp_path):
+    return backend_of(request.param, server_of, tmp_path)
 
 
 def write(backend, target, events):

@@ -7,7 +7,7 @@ import asyncio
 import msgspec
 import pytest
 
-from brokers.backends import BACKENDS, COMPATIBLE_BACKENDS, backend_of
+from brokers.backends import BACKENDS, CLUSTERS, COMPATIBLE_BACKENDS, backend_of
 from brokers.raw_log import RAW_LOGS
 from brokers.sample_runs import collect, make_run, plain, text_of
 from streamll.consumer import EventConsumer, position
@@ -16,7 +16,7 @@ from streamll.flow.coalesce import coalesce
 from streamll.sinks import open_sink
 
 
-@pytest.fixture(params=[*BACKENDS, *COMPATIBLE_BACKENDS])
+@pytest.fixture(params=[*BACKENDS, *COMPATIBLE_BACKENDS, *CLUSTERS])
 def backend(request, server_of, tmp_path):
     return backend_of(request.param, server_of, tmp_path)
 

@@ -12,7 +12,7 @@ from brokers.sample_runs import BOUND, ends, make_run, plain, read_log
 from brokers.servers import Wire, wait_until
 from streamll.brokers import sink as broker_sink
 from streamll.brokers.rabbitmq import client as rabbitmq_client
-from streamll.brokers.rabbitmq.client import HEARTBEAT_S
+from streamll.brokers.rabbitmq.address import HEARTBEAT_S, Address
 from streamll.sinks import RabbitMQSink, RedisSink
 
 
@@ -138,7 +138,8 @@ def test_an_idle_connection_outlives_heartbeats(rabbit):
 @pytest.mark.parametrize(("query", "seconds"), [("?heartbeat=3", 3), ("", HEARTBEAT_S)])
 def test_a_readers_heartbeat_is_that_of_its_url(rabbit, query, seconds):
     async def main():
-        connection = await rabbitmq_client.connect(rabbit.url + query)
+        address = Address(rabbit.url + query)
+        connection = await rabbitmq_client.connect(address.nodes[0], address.heartbeat)
         found = connection.transport.connection.heartbeat_timeout
         await connection.close()
         return found

@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 
-from brokers.backends import BACKENDS, COMPATIBLE_BACKENDS, backend_of
+from brokers.backends import BACKENDS, CLUSTERS, COMPATIBLE_BACKENDS, backend_of
 from brokers.raw_log import RAW_LOGS
 from brokers.sample_runs import check_order, make_run
 from streamll.brokers.send_buffer import PendingEntry
@@ -21,7 +21,7 @@ KEPT = 10
 """Entries that are left, where a log is trimmed at all times."""
 
 
-@pytest.fixture(params=[*BACKENDS, *COMPATIBLE_BACKENDS])
+@pytest.fixture(params=[*BACKENDS, *COMPATIBLE_BACKENDS, *CLUSTERS])
 def backend(request, server_of, tmp_path):
     return backend_of(request.param, server_of, tmp_path)
 
@@ -46,16 +46,22 @@ def trim(backend, target: str, entries: int) -> None:
     RAW_LOGS[backend.name](backend.url).trim(target, entries)
 
 
-def the_gap(events) -> StreamGap:
-    """The one gap, which counts what is missing at its place; nothing is missing elsewhere."""
+def count_missing(backend, events) -> int:
+    """What the gap counts, which is at its place; nothing is missing elsewhere.
+
+    RabbitMQ sends on to a reader while it deletes: it may overtake one several times.
+    """
     check_order(events, holes=True)
-    [gap] = [event for event in events if isinstance(event, StreamGap)]
-    assert (gap.reason, gap.run_id) == ("trimmed", events[-1].run_id)
-    place = events.index(gap)
-    before = events[place - 1].seq if place else -1
-    assert events[place + 1].seq == before + gap.count + 1
-    assert len(events) - 1 + gap.count == events[-1].seq + 1
-    return gap
+    gaps = [event for event in events if isinstance(event, StreamGap)]
+    assert len(gaps) == 1 or backend.name == "rabbitmq"
+    for gap in gaps:
+        assert (gap.reason, gap.run_id) == ("trimmed", events[-1].run_id)
+        place = events.index(gap)
+        before = events[place - 1].seq if place else -1
+        assert events[place + 1].seq == before + gap.count + 1
+    missing = sum(gap.count for gap in gaps)
+    assert len(events) - len(gaps) + missing == events[-1].seq + 1
+    return missing
 
 
 def interleaved(one, two):
@@ -76,9 +82,7 @@ def test_a_reader_that_is_overtaken_is_told_in_each_run(backend, target):
                     both = interleaved(*(run[2:] for run in runs))
                     await asyncio.to_thread(append, backend, target, both)
                     await asyncio.to_thread(trim, backend, target, 12 + len(both) - KEPT)
-                if [event.run_id for event in events if event.event_type == "run.end"][1:] == [
-                    "r1", "r2",
-                ]:  # fmt: skip
+                if sum(event.event_type == "run.end" for event in events) == 3:
                     return events
         raise AssertionError("unreachable")
 
@@ -86,7 +90,7 @@ def test_a_reader_that_is_overtaken_is_told_in_each_run(backend, target):
     events = asyncio.run(asyncio.wait_for(read(), 60))
     assert [event for event in events if event.run_id == "r0"] == early
     for run_id in ("r1", "r2"):
-        assert the_gap([event for event in events if event.run_id == run_id]).count > 500
+        assert count_missing(backend, [e for e in events if e.run_id == run_id]) > 500
 
 
 @pytest.mark.parametrize("had", [-1, 1])
@@ -104,7 +108,7 @@ def test_a_reader_of_a_run_whose_beginning_is_gone_is_told(backend, target, had)
     events = asyncio.run(asyncio.wait_for(read(), 60))
     if had >= 0:
         events = [*run[: had + 1], *events]
-    assert the_gap(events).count > 500
+    assert count_missing(backend, events) > 500
     assert events[-1] == run[-1]
 
 

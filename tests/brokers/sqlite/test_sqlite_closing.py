@@ -7,11 +7,13 @@ import contextlib
 import sqlite3
 import threading
 
+from profiles import thorough
+
 from streamll.brokers.source import SourceOptions
 from streamll.brokers.sqlite.file import connect
 from streamll.brokers.sqlite.source import SQLiteSource
 
-ROUNDS = 400
+ROUNDS = thorough(400)
 
 
 def test_a_source_may_be_closed_during_a_read(tmp_path):

@@ -99,7 +99,7 @@ class RawProvider:
         for each in (self._socket, *self._open):
             with_shutdown(each)
         for thread in self._threads:
-            thread.join(5)
+            thread.join(60)  # some answers wait for seconds
             assert not thread.is_alive()
 
     def __enter__(self) -> RawProvider:  # noqa: PYI034 - Self needs Python 3.11

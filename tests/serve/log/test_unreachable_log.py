@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import dspy
 import httpx
@@ -254,3 +256,22 @@ def test_every_route_answers_503_while_the_log_is_away(practice, lm, broker, ser
         rest = events_of(client, run["events"], headers={"last-event-id": had[-1].id})
         assert text_of([*(frame.event for frame in had), *rest]) == WORDS
         assert rest[-1]["event_type"] == "run.end"
+
+
+def test_a_run_that_the_log_takes_late_is_there_for_who_asks(practice, lm, log, serve, monkeypatch):
+    """It was accepted, so nobody is told that there is no such run."""
+    monkeypatch.setattr("streamll.serve.runner.LOGGED_S", 0.01)
+    monkeypatch.setattr("streamll.serve.runner.APPEARS_S", 0.01)
+    practice.script({"answer": WORDS}, {"answer": WORDS})
+    app = create_app(dspy.Predict(SIGNATURE), log=log)
+    with serve(app).client() as client, ThreadPoolExecutor(1) as pool:
+        first = client.post("/runs", json={"inputs": {"question": "q"}}).json()
+        assert text_of(events_of(client, first["events"])) == WORDS
+        with contextlib.closing(sqlite3.connect(log.removeprefix("sqlite:///"))) as other:
+            other.execute("BEGIN IMMEDIATE")  # nobody else writes
+            late = client.post("/runs", json={"inputs": {"question": "q"}}).json()
+            wait_until(lambda: late["run_id"] not in app.service.runner.running, what="its end")
+            reading = pool.submit(events_of, client, late["events"])
+            wait_until(lambda: late["run_id"] in app.service.run_log.buffers or reading.done())
+            other.rollback()
+        assert text_of(reading.result()) == WORDS

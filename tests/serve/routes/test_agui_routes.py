@@ -137,7 +137,7 @@ def test_a_run_cut_behind_every_event_ends_the_same_at_another_process(practice,
     practice.respond(answer_as_an_agent)
     practice.pace = 0.004
     first, second = (f"{process.url}/agui" for process in processes)
-    given = {"first": first, "second": second, "cuts": 1000 if THOROUGH else 24, "atOnce": 6}
+    given = {"first": first, "second": second, "cuts": 1000 if THOROUGH else 12, "atOnce": 6}
     got = run_node(CUT, given, timeout=240)
     right = of_any_run(got["whole"])
     messages, state = right
@@ -146,7 +146,7 @@ def test_a_run_cut_behind_every_event_ends_the_same_at_another_process(practice,
     assert messages[-1]["content"] == "one two three"
     assert [m["error"] for m in messages if m["role"] == "tool"] == ["KeyError"]
     assert {line.partition(":")[0] for line in got["said"]} == {"Agent execution failed"}
-    assert sum(read["failed"] == "cut" for read in got["cut"].values()) > 12
+    assert sum(read["failed"] == "cut" for read in got["cut"].values()) > len(got["cut"]) / 2
     for cut, read in got["cut"].items():
         assert len(read["before"]) <= int(cut), cut  # the client drops what it had not told yet
         if read["failed"] is None:  # tokens that were merged on their way make a run shorter
@@ -450,32 +450,30 @@ def test_a_malformed_input_is_refused_before_the_run(practice, lm, serve, log, q
     assert practice.requests == []
 
 
-@pytest.mark.parametrize(
-    "version", ["1.0", "1.7", "2.0", "99999999999999999999.0", "draft", "1", ""]
-)
-def test_a_client_of_a_newer_version_is_served(practice, two_servers, version):
+def cancelled(practice, server, version):
+    """What a client of this version is sent of a run that is stopped in the middle of its answer."""
     practice.script(Reply({"answer": WORDS}, hold_after=20))
     asked = {**ASK, "protocolVersion": version}
-    with two_servers[0].client() as client, client.stream("POST", "/agui", json=asked) as response:
+    with server.client() as client, client.stream("POST", "/agui", json=asked) as response:
         coming, text = response.iter_text(), ""
         while "word1" not in text:
             text += next(coming)
         assert client.delete("/agui", params={"threadId": "th"}).status_code == 202
-        text += "".join(coming)
+        return text + "".join(coming)
+
+
+@pytest.mark.parametrize(
+    "version", ["1.0", "1.7", "2.0", "99999999999999999999.0", "draft", "1", ""]
+)
+def test_a_client_of_a_newer_version_is_served(practice, two_servers, version):
+    text = cancelled(practice, two_servers[0], version)
     assert '"protocolVersion":"1.0"' in text
     assert '"outcome":{"type":"cancelled"}' in text
 
 
 @pytest.mark.parametrize("version", [None, "0.9"])
 def test_a_client_from_before_the_outcome_learns_of_a_cancelled_run(practice, two_servers, version):
-    practice.script(Reply({"answer": WORDS}, hold_after=20))
-    asked = {**ASK, "protocolVersion": version}
-    with two_servers[0].client() as client, client.stream("POST", "/agui", json=asked) as response:
-        coming, text = response.iter_text(), ""
-        while "word1" not in text:
-            text += next(coming)
-        assert client.delete("/agui", params={"threadId": "th"}).status_code == 202
-        text += "".join(coming)
+    text = cancelled(practice, two_servers[0], version)
     assert '"type":"RUN_ERROR"' in text
     assert '"code":"cancelled"' in text
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from urllib.parse import quote
 
 import dspy
 import httpx
@@ -13,10 +14,13 @@ import websockets.sync.client as ws
 from fastapi import FastAPI
 from patience import Stopwatch
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.routing import Route
 from starlette.websockets import WebSocket
+from websockets.exceptions import ConnectionClosed
 
 import streamll
+from serve.npm import run_node
 from serve.serving import events_of, frames, text_of, wait_until
 from streamll.core.ordering import OrderCheck
 from streamll.core.wire import from_dict
@@ -143,6 +147,126 @@ def test_every_format_can_be_asked_for(practice, lm, serve, form):
     assert ("[DONE]" in body) == (form in {"vercel", "openai"})
     assert ("event: response.completed\n" in body) == (form == "responses")
     assert "word59" in body
+
+
+# --- what the client's own request says -----------------------------------------------------------
+
+
+def posted_app(program, **options):
+    """Routes for clients that post requests of their own."""
+    app = FastAPI()
+
+    @app.post("/{form}")
+    async def ask(form: str, request: Request):
+        body = json.loads(await request.body())
+        return streamll.sse_response(
+            program, format=form, request_body=body, question="q", **options
+        )
+
+    @app.websocket("/{form}")
+    async def talk(websocket: WebSocket, form: str, body: str):
+        await streamll.websocket_stream(
+            websocket, program, format=form, request_body=json.loads(body), question="q"
+        )
+
+    return app
+
+
+AGUI_ASK = {
+    "threadId": "th",
+    "runId": "r1",
+    "messages": [{"id": "u", "role": "user", "content": "q"}],
+}
+
+AGUI_CLIENT = """
+import fs from 'fs';
+import {HttpAgent} from '@ag-ui/client';
+const url = JSON.parse(fs.readFileSync(0, 'utf8')), seen = [];
+const agent = new HttpAgent({url, threadId: 'th', initialState: {kept: 1},
+  initialMessages: [{id: 'u', role: 'user', content: 'q'}]});
+await agent.runAgent({runId: 'r1'}, {onEvent: ({event}) => { seen.push(event); }});
+console.log(JSON.stringify({seen, messages: agent.messages, state: agent.state}));
+"""
+
+
+def test_ag_uis_own_client_gets_its_ids_state_and_version_in_a_route_of_ones_own(
+    practice, lm, serve
+):
+    practice.script({"answer": "in a word"})
+    server = serve(posted_app(dspy.Predict(SIGNATURE)))
+    read = run_node(AGUI_CLIENT, f"{server.url}/agui")
+    first, *_, last = read["seen"]
+    for event in (first, last):
+        assert (event["threadId"], event["runId"]) == ("th", "r1")
+    assert last["outcome"] == {"type": "success"}
+    assert [message.get("content") for message in read["messages"]] == ["q", "in a word"]
+    assert read["state"]["kept"] == 1
+
+
+@pytest.mark.parametrize("version", [None, "0.9", "1.0"])
+def test_the_version_that_an_ag_ui_client_declares_is_minded(practice, lm, serve, version):
+    """A cancelled run is an outcome since 1.0; before, it is an error."""
+    practice.pace = 0.02
+    practice.script({"answer": WORDS * 20})
+    body = AGUI_ASK if version is None else {**AGUI_ASK, "protocolVersion": version}
+    server = serve(posted_app(dspy.Predict(SIGNATURE)))
+    address = f"ws://127.0.0.1:{server.port}/agui?body={quote(json.dumps(body))}"
+    with ws.connect(address) as socket:
+        told = [json.loads(socket.recv(timeout=60))]
+        while told[-1]["type"] != "TEXT_MESSAGE_CONTENT":
+            told.append(json.loads(socket.recv(timeout=60)))
+        socket.send(json.dumps({"type": "cancel"}))
+        while not told[-1]["type"].startswith("RUN_") or len(told) == 1:
+            told.append(json.loads(socket.recv(timeout=60)))
+    assert told[0]["threadId"] == "th"
+    assert (told[-1]["type"] == "RUN_FINISHED") == (version == "1.0")
+
+
+def test_each_wire_is_asked_in_its_own_words(practice, lm, serve):
+    server = serve(posted_app(dspy.ChainOfThought(SIGNATURE)))
+    with server.client() as client:
+
+        def told(form, body):
+            practice.script({"reasoning": "because", "answer": "yes"})
+            answer = client.post(f"/{form}", json=body)
+            assert answer.status_code == 200, answer.text
+            return answer.text
+
+        chat = {"model": "mine", "messages": []}
+        assert '"model":"mine"' in told("openai", chat)
+        assert '"prompt_tokens"' not in told("openai", chat)
+        assert '"prompt_tokens"' in told(
+            "openai", {**chat, "stream_options": {"include_usage": True}}
+        )
+        assert "reasoning_content" in told("openai", {**chat, "include_reasoning": True})
+        assert '"obfuscation"' not in told("responses", {"input": "q"})
+        assert '"obfuscation"' in told(
+            "responses", {"input": "q", "stream_options": {"include_obfuscation": True}}
+        )
+        assert '"finishReason"' in told("vercel", {"ai_version": 7}).rpartition('"finish"')[2]
+        assert '"event_type":"run.end"' in told("native", {"anything": 1})
+
+
+@pytest.mark.parametrize(
+    ("form", "body", "what"),
+    [
+        ("agui", {"threadId": 5, "messages": []}, "threadId"),
+        ("agui", [], "must be an object"),
+        ("vercel", {"ai_version": 4}, "ai_version is one of 5, 6, 7"),
+        ("openai", {"stream_options": 5}, "stream_options is an object"),
+    ],
+)
+def test_a_body_that_is_none_of_the_wire_is_refused(practice, lm, serve, form, body, what):
+    server = serve(posted_app(dspy.Predict(SIGNATURE)))
+    with server.client() as client:
+        answer = client.post(f"/{form}", json=body)
+    assert answer.status_code == 400
+    assert what in answer.json()["error"]
+    address = f"ws://127.0.0.1:{server.port}/{form}?body={quote(json.dumps(body))}"
+    with ws.connect(address) as socket, pytest.raises(ConnectionClosed) as closed:
+        socket.recv(timeout=60)
+    assert closed.value.rcvd.code == 1008
+    assert not practice.requests
 
 
 def test_the_programs_error_is_reported(practice, lm, serve):

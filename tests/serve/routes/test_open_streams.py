@@ -7,6 +7,7 @@ import threading
 
 import dspy
 import pytest
+from profiles import THOROUGH
 
 import streamll
 from serve.process import ServerProcess
@@ -40,8 +41,8 @@ def until(lines, what):
 
 @pytest.mark.parametrize(
     ("form", "kept", "process"),
-    [
-        *((form, False, "python") for form in CLOSING),
+    [  # each format under each server: test_asgi_servers.py
+        *((form, False, "python") for form in (CLOSING if THOROUGH else ["openai"])),
         ("vercel", True, "python"),
         ("agui", False, "loop"),
     ],

@@ -68,6 +68,22 @@ def test_an_option_that_would_be_ignored_is_refused_by_name(practice, client, op
     assert practice.requests == []
 
 
+def test_a_server_may_be_told_to_ignore_how_a_model_is_to_write(practice, lm, serve, log):
+    """Many clients always send a temperature. What an answer would lack is refused all the same."""
+    program = dspy.ChainOfThought("question -> answer")
+    client = client_of(serve(create_app({"qa": program}, log=log, ignore_sampling=True)))
+    options = {"temperature": 0.7, "top_p": 0.9, "max_tokens": 9, "frequency_penalty": 0.5}
+    practice.script(REPLY, REPLY)
+    whole = client.chat.completions.create(model="qa", messages=ASKED, **options)
+    assert whole.choices[0].message.content == "the sky is blue"
+    answer = client.responses.create(
+        model="qa", input="q", temperature=0.7, top_p=0.9, max_output_tokens=9
+    )
+    assert answer.output_text == "the sky is blue"
+    for option in ({"n": 2}, {"stop": ["x"]}, {"response_format": {"type": "json_object"}}):
+        assert refused(client, **option).param in option
+
+
 def test_an_option_that_asks_for_what_happens_anyway_is_none(practice, client):
     practice.script(REPLY)
     neutral = {name: values[0] for name, values in options_of.CHAT_DEFAULTS.items()}
@@ -82,6 +98,7 @@ def test_every_option_the_tables_name_is_one_of_the_package():
     known |= set(typing.get_type_hints(params.CompletionCreateParamsNonStreaming))
     named = options_of.CHAT | options_of.CHAT_DEFAULTS.keys() | options_of.HINTS
     assert named - known == {"include_reasoning", "inputs"}
+    assert options_of.SAMPLED - known == {"max_output_tokens"}  # of Responses
     known = set(
         typing.get_type_hints(
             openai.types.responses.response_create_params.ResponseCreateParamsStreaming

@@ -11,6 +11,10 @@ A log called ``streamll`` is a durable topic exchange of that name. Bound to it 
 Messages are persistent, routed by the run's id, and published with confirms
 (https://www.rabbitmq.com/docs/confirms). Dead letters go to a log of their own, ``streamll.dead``.
 
+In a cluster both kinds of queues have replicas on several nodes, and any node takes and gives their
+messages, except that a stream is read on a node that has a replica. ``address`` says which nodes there
+are and which is next.
+
 A batch has at most one message of each run in flight, so that a message that was refused is sent
 again before the run's next one.
 """

@@ -26,10 +26,14 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from streamll.brokers.rabbitmq import client as rabbitmq_client
 from streamll.brokers.source import READ_BATCH_ENTRIES, SourceOptions
 
 DELIVERY_LIMIT = 100
 """After so many deliveries RabbitMQ itself dead-letters a group's message (x-delivery-limit)."""
+
+GROUP_SIZE = "x-quorum-initial-group-size"
+"""The argument that says on how many nodes a quorum queue is. Without it RabbitMQ decides: on three."""
 
 REPLY_TIMEOUT_S = 10.0
 
@@ -42,14 +46,22 @@ JOIN_TIMEOUT_S = 2.0
 HISTORY_POLL_S = 0.25
 """How often a member checks whether the history is empty for good."""
 
+LEADER_TIMEOUT_S = 5.0
+"""How long a member that comes back waits for its queues to have leaders; in an alarm they confirm
+nothing."""
+
+RETURN_S = 0.5
+"""How long a queue may take to notice lost connections, once it has a leader."""
+
 MARKER = b'{"v":1,"events":[]}'
 
 
 class GroupMember:
     """One member of a group, across any number of connections."""
 
-    def __init__(self, options: SourceOptions) -> None:
+    def __init__(self, options: SourceOptions, replicas: int | None = None) -> None:
         self._log = options.target
+        self._replicas = replicas
         self._start = options.start
         self._live = f"{options.target}.group.{options.group}"
         self._history = f"{self._live}.history"
@@ -59,16 +71,25 @@ class GroupMember:
         self._connection: Any = None
         self._channel: Any = None
         self._deliver: Callable[[Any], Awaitable[None]]
+        self._connect_again: Callable[[], Awaitable[Any]]
         self._following: asyncio.Task[None]
         self._consumers: dict[str, str] = {}  # queue to consumer tag
         self._held: dict[int, str] = {}  # unacknowledged delivery tag to consumer tag
         self._quiet = False  # nothing has been delivered since the history was checked
 
     async def join(
-        self, connection: Any, channel: Any, deliver: Callable[[Any], Awaitable[None]]
+        self,
+        connection: Any,
+        channel: Any,
+        deliver: Callable[[Any], Awaitable[None]],
+        connect_again: Callable[[], Awaitable[Any]],
     ) -> None:
-        """Have the group's messages delivered: soon, or once its history has been copied."""
+        """Have the group's messages delivered: soon, or once its history has been copied.
+
+        ``connect_again`` opens another connection to the same node.
+        """
         self._connection, self._channel, self._deliver = connection, channel, deliver
+        self._connect_again = connect_again
         self._consumers, self._held = {}, {}
         started = asyncio.Event()
         copies = await self._history_is_incomplete()
@@ -105,11 +126,13 @@ class GroupMember:
                 await self._complete_history()
             async with self._connection.channel() as declaring:
                 await self._declare_live(declaring)
-            self._created = True
+            comes_back, self._created = self._created, True
+            if comes_back:
+                await self._wait_for_returned()
             history = await queue_counts(self._connection, self._history)
             if history is not None:
                 await self._consume(self._history)
-            if history is None or not history[0]:
+            if history is None or (not history[0] and await self._history_is_empty()):
                 await self._consume(self._live)
         finally:
             started.set()
@@ -118,6 +141,32 @@ class GroupMember:
             await asyncio.sleep(HISTORY_POLL_S)
             if self._quiet:
                 await self._leave_history()
+
+    async def _wait_for_returned(self) -> None:
+        """Until the queues have taken back what this member's lost connection held.
+
+        They give that first then. Whoever consumes before gets later entries of the same runs first,
+        as where a node was killed and the queue's next leader is told of the consumer that comes back
+        before it has noticed the one that is gone.
+        """
+        with contextlib.suppress(Exception):  # there are other reasons not to be told
+            await asyncio.wait_for(self._reach_leaders(), LEADER_TIMEOUT_S)
+        await asyncio.sleep(RETURN_S)
+
+    async def _reach_leaders(self) -> None:
+        """Return once the queues have leaders, which confirm what they are sent.
+
+        Over a connection of its own: RabbitMQ does not listen to one that has published while there is
+        an alarm, and so to no acknowledgements.
+        """
+        connection = await self._connect_again()
+        try:
+            channel = await connection.channel(publisher_confirms=True)
+            for name in (self._history, self._live):
+                if await queue_counts(connection, name) is not None:
+                    await channel.default_exchange.publish(_persistent(MARKER), name)
+        finally:
+            await rabbitmq_client.close(connection)
 
     async def _consume(self, name: str) -> None:
         queue = await self._channel.get_queue(name, ensure=False)
@@ -135,7 +184,7 @@ class GroupMember:
         does: then it is deleted.
         """
         counts = await queue_counts(self._connection, self._history)
-        if counts is not None and counts[0]:
+        if counts is not None and (counts[0] or not await self._history_is_empty()):
             return
         if self._live not in self._consumers:
             await self._consume(self._live)
@@ -144,11 +193,29 @@ class GroupMember:
         elif counts[1] <= 1 and self._consumers[self._history] not in self._held.values():
             history = await self._channel.get_queue(self._history, ensure=False)
             await history.cancel(self._consumers.pop(self._history))
-            if await queue_counts(self._connection, self._history) == (0, 0):
+            empty = await self._history_is_empty()
+            if empty and await queue_counts(self._connection, self._history) == (0, 0):
                 async with self._connection.channel() as channel:
                     await channel.queue_delete(self._history)
             else:
                 await self._consume(self._history)
+
+    async def _history_is_empty(self) -> bool:
+        """Ask the queue's leader itself. Of a queue whose leader is away RabbitMQ counts no messages
+        and no consumers (``queue_counts``).
+        """
+        from aiormq.exceptions import ChannelNotFoundEntity
+
+        channel = await self._connection.channel()
+        history = await channel.get_queue(self._history, ensure=False)
+        try:
+            message = await history.get(fail=False, timeout=REPLY_TIMEOUT_S)
+        except ChannelNotFoundEntity:  # another member has deleted it meanwhile
+            return True
+        if message is not None:
+            await message.nack(requeue=True)
+        await channel.close()
+        return message is None
 
     # --- copying --------------------------------------------------------------------------------
 
@@ -177,7 +244,8 @@ class GroupMember:
             await channel.close()
 
     async def _fill(self, channel: Any) -> None:
-        await channel.declare_queue(self._filling, durable=True)
+        if await queue_counts(self._connection, self._filling) is None:
+            await self._declare(channel, self._filling)
         history = await self._declare(channel, self._history)
         await history.purge()  # of a copy that was broken off
         live = await self._declare_live(channel)
@@ -216,12 +284,24 @@ class GroupMember:
         return copied
 
     async def _declare(self, channel: Any, name: str) -> Any:
+        """A queue of the group, which is created if it does not exist. One that does keeps its replicas."""
+        from aiormq.exceptions import ChannelPreconditionFailed
+
         arguments = {
             "x-queue-type": "quorum",
             "x-delivery-limit": DELIVERY_LIMIT,
             "x-dead-letter-exchange": f"{self._log}.dead",
         }
-        return await channel.declare_queue(name, durable=True, arguments=arguments)
+        if self._replicas is not None:
+            arguments[GROUP_SIZE] = self._replicas
+        try:
+            declaring = await self._connection.channel()
+            await declaring.declare_queue(name, durable=True, arguments=arguments)
+            await declaring.close()
+        except ChannelPreconditionFailed as error:
+            if GROUP_SIZE not in str(error):
+                raise
+        return await channel.get_queue(name, ensure=False)
 
     async def _declare_live(self, channel: Any) -> Any:
         queue = await self._declare(channel, self._live)

@@ -6,8 +6,9 @@ millisecond of CPU per batch, of which a fifth is left here (docs/decisions/0012
 frames are pamqp's and the errors aiormq's, as aio-pika's are.
 
 What this does not do: reconnect, consume, send heartbeats. A sink's thread ends when there is nothing
-to do, so heartbeats are switched off (Tune-Ok, 4.2.7): a connection may be idle for as long as it likes,
-and the kernel's keep-alive probes find out when the other side is gone.
+to do, so heartbeats are switched off (Tune-Ok, 4.2.7): a connection may be idle for as long as it likes.
+That the network is silent is found out by the wait for a reply, while something is on its way, and by the
+kernel's keep-alive probes otherwise (docs/decisions/0033-a-cluster-of-rabbitmq.md).
 """
 
 from __future__ import annotations
@@ -22,16 +23,14 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from streamll.brokers.rabbitmq import client as rabbitmq_client
+from streamll.brokers.rabbitmq.address import PORTS, Node
 from streamll.brokers.send_buffer import PendingEntry
 from streamll.brokers.sink import Transport, fill
 
-KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
-"""After so many seconds of silence a probe is sent, then one every 10 s; after three the connection is
-lost. Where the system has no such options it has its own values."""
+KEEP_ALIVE_PROBES = 3
 
 NO_HEARTBEAT = 0
 
-PORTS = {"amqp": 5672, "amqps": 5671}
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 SHORTSTR_BYTES = 255
 """The longest routing key (AMQP 0-9-1, 4.2.5.3)."""
@@ -47,15 +46,15 @@ CONTROL, DECLARING, PUBLISHING = 0, 1, 2
 
 
 class ConfirmingPublisher(Transport):
-    """A sink's connection. ``timeout`` (seconds) bounds each wait for RabbitMQ.
+    """A sink's connection to one node. Each wait for RabbitMQ is bounded by ``heartbeat`` (seconds).
 
-    It creates ``log``: its exchange, and its stream queue of at most ``max_bytes``.
+    It creates ``log``: its exchange, and its stream queue with ``arguments``.
 
     Raises what aio-pika would: ``OSError``, ``ssl.SSLError`` and ``aiormq.exceptions``.
     """
 
     def __init__(
-        self, url: str, timeout: float, log: str, max_bytes: int, routing_key: str
+        self, node: Node, heartbeat: int, log: str, arguments: dict[str, Any], routing_key: str
     ) -> None:
         from pamqp import body, commands, frame, header
 
@@ -75,23 +74,22 @@ class ConfirmingPublisher(Transport):
         self._received = bytearray()
         self._log = log
         self._routing_key = routing_key
-        self._socket = connect(url)
+        self._socket = connect(node.url, heartbeat)
         try:
-            self._socket.settimeout(timeout)
-            self._handshake(url)
+            self._socket.settimeout(heartbeat or rabbitmq_client.CONFIRM_TIMEOUT_S)
+            self._handshake(node.url)
             self._request(PUBLISHING, commands.Channel.Open())
             self._request(PUBLISHING, commands.Confirm.Select())
-            self._declare_log(max_bytes)
+            self._declare_log(arguments)
         except BaseException:
             self._socket.close()
             raise
 
-    def _declare_log(self, max_bytes: int) -> None:
+    def _declare_log(self, arguments: dict[str, Any]) -> None:
         """Create the exchange and the stream queue of a log, if they do not exist."""
         from aiormq.exceptions import ChannelPreconditionFailed
 
         amqp, name, queue = self._amqp, self._log, f"{self._log}.log"
-        arguments = {"x-queue-type": "stream", "x-max-length-bytes": max_bytes}
         self._request(DECLARING, amqp.Channel.Open())
         self._request(
             DECLARING, amqp.Exchange.Declare(exchange=name, exchange_type="topic", durable=True)
@@ -99,7 +97,7 @@ class ConfirmingPublisher(Transport):
         declare = amqp.Queue.Declare(queue=queue, durable=True, arguments=arguments)
         try:
             self._request(DECLARING, declare)
-        except ChannelPreconditionFailed:  # it exists with other limits, which stay
+        except ChannelPreconditionFailed:  # it exists with other arguments, which stay
             return
         self._request(DECLARING, amqp.Queue.Bind(queue=queue, exchange=name, routing_key="#"))
         self._request(DECLARING, amqp.Channel.Close(200, "", 0, 0))
@@ -231,8 +229,12 @@ class ConfirmingPublisher(Transport):
         return read
 
 
-def connect(url: str) -> socket.socket:
-    """A socket to the URL's server; with TLS if it begins with ``amqps``."""
+def connect(url: str, heartbeat: int) -> socket.socket:
+    """A socket to the URL's server; with TLS if it begins with ``amqps``.
+
+    The kernel finds out within ``heartbeat`` seconds that the other side is gone, also while nothing
+    is sent; 0 leaves that to the system's own settings.
+    """
     parts = urlsplit(url)
     host = parts.hostname or "localhost"
     context = _tls(parts.query) if parts.scheme == "amqps" else None
@@ -240,10 +242,27 @@ def connect(url: str) -> socket.socket:
     plain = socket.create_connection(address, rabbitmq_client.CONNECT_TIMEOUT_S)
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in KEEP_ALIVE.items():
-        if hasattr(socket, name):
+    for name, value in keep_alive(heartbeat).items():
+        if hasattr(socket, name):  # they differ between systems
             plain.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     return context.wrap_socket(plain, server_hostname=host) if context else plain
+
+
+def keep_alive(heartbeat: int) -> dict[str, int]:
+    """The socket's options: after half of the seconds without a packet the kernel sends probes, and
+    ends the connection once nothing was answered for all of them (the last one, milliseconds).
+    """
+    if not heartbeat:
+        return {}
+    idle = max(heartbeat // 2, 1)
+    probes = max(min(heartbeat - idle, KEEP_ALIVE_PROBES), 1)
+    return {
+        "TCP_KEEPIDLE": idle,
+        "TCP_KEEPALIVE": idle,  # macOS's name
+        "TCP_KEEPINTVL": max((heartbeat - idle) // probes, 1),
+        "TCP_KEEPCNT": probes,
+        "TCP_USER_TIMEOUT": 1000 * heartbeat,
+    }
 
 
 def _tls(query: str) -> ssl.SSLContext:

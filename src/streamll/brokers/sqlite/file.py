@@ -10,9 +10,10 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote
+from urllib.parse import quote
 
 from streamll.brokers.failures import Diagnosis
+from streamll.brokers.opening import positive_seconds, take_options
 from streamll.core.errors import ConfigurationError
 
 SCHEME = "sqlite:///"
@@ -28,8 +29,18 @@ disk: a quarter as often as SQLite does by default, since a batch waits for it. 
 somebody's long transaction has kept from that is shortened to twice its size afterwards."""
 
 
-OPTIONS: dict[str, Callable[[str], Any]] = {"keep_seconds": float, "synchronous": str.upper}
-"""A sink's arguments that its URL may have as well; readers ignore them."""
+def synchronous_mode(text: str) -> str:
+    """``NORMAL`` or ``FULL``. Raises ``ValueError`` for any other."""
+    if text.upper() not in ("NORMAL", "FULL"):
+        raise ValueError("must be NORMAL or FULL")
+    return text.upper()
+
+
+OPTIONS: dict[str, Callable[[str], Any]] = {
+    "keep_seconds": positive_seconds,
+    "synchronous": synchronous_mode,
+}
+"""A sink's arguments that its URL may have as well; readers check and ignore them."""
 
 
 def path_of(place: str | os.PathLike[str]) -> str:
@@ -44,22 +55,14 @@ def path_and_options(place: str | os.PathLike[str]) -> tuple[str, dict[str, Any]
         ConfigurationError: it names no file, or an option that there is not.
     """
     text = os.fspath(place)
-    path, _, query = text.partition("?") if text.startswith(SCHEME) else (text, "", "")
+    path, options = take_options(text, OPTIONS, ()) if text.startswith(SCHEME) else (text, {})
     path = path.removeprefix(SCHEME)
     if path in ("", ":memory:") or "://" in path:
         raise ConfigurationError(
             f"{text!r} names no file that other processes could read; use sqlite:///events.db "
             "(relative) or sqlite:////var/lib/events.db"
         )
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    if unknown := sorted(options.keys() - OPTIONS.keys()):
-        raise ConfigurationError(
-            f"{text!r} has no option {unknown[0]!r}; there are {', '.join(OPTIONS)}"
-        )
-    try:
-        return path, {name: OPTIONS[name](value) for name, value in options.items()}
-    except ValueError as error:
-        raise ConfigurationError(f"{text!r}: {error}") from None
+    return path, options
 
 
 def check_exists(place: str) -> None:
@@ -77,33 +80,71 @@ def check_exists(place: str) -> None:
         raise ConfigurationError(f"{path!r} is no log of streamll's")
 
 
+def exists(path: str) -> bool:
+    return Path(path).exists()
+
+
 def has_log(path: str, target: str) -> bool:
     """Whether there is such a file with entries of this log. Changes nothing."""
     if not Path(path).is_file():
         return False
     with contextlib.closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as log:
+        if not _has_table(log, "streamll_entries"):
+            return False
         statement = "SELECT 1 FROM streamll_entries WHERE target = ? LIMIT 1"
         return log.execute(statement, (target,)).fetchone() is not None
 
 
 def connect(path: str, *, synchronous: str = "NORMAL") -> sqlite3.Connection:
     """A connection to the log, which is created if it does not exist."""
-    connection = sqlite3.connect(
-        path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+    return _prepared(_opened(path), synchronous)
+
+
+def connect_if_there(path: str) -> sqlite3.Connection | None:
+    """A connection to the log, or ``None`` if there is none yet: no file, or none of its tables in it.
+
+    Raises:
+        sqlite3.OperationalError: nor could there be one, since its folder is not there, or is not
+            this user's to write to.
+    """
+    if not exists(path):
+        folder = Path(path).parent
+        if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+            raise sqlite3.OperationalError("unable to open database file")
+        return None
+    connection = _opened(f"file:{quote(path)}?mode=rw", uri=True)
+    with contextlib.ExitStack() as closing:
+        closing.callback(connection.close)
+        if not _has_table(connection, "streamll_entries"):
+            return None
+        closing.pop_all()
+    return _prepared(connection)
+
+
+def _opened(place: str, *, uri: bool = False) -> sqlite3.Connection:
+    return sqlite3.connect(
+        place, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, uri=uri
     )
+
+
+def _prepared(connection: sqlite3.Connection, synchronous: str = "NORMAL") -> sqlite3.Connection:
+    """The connection, with its settings, and all tables there."""
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         connection.execute(f"PRAGMA journal_size_limit = {2 * CHECKPOINT_PAGES * 4096}")
-        if not connection.execute(
-            "SELECT 1 FROM sqlite_master WHERE name = 'streamll_placed'"
-        ).fetchone():
+        if not _has_table(connection, "streamll_placed"):
             connection.executescript(f"BEGIN IMMEDIATE;{SCHEMA.read_text('utf-8')}COMMIT;")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _has_table(log: sqlite3.Connection, name: str) -> bool:
+    found = log.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,))
+    return found.fetchone() is not None
 
 
 def transaction(connection: sqlite3.Connection) -> sqlite3.Connection:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from streamll.brokers.failures import Diagnosis
+from streamll.brokers.opening import given_once
 from streamll.brokers.send_buffer import PendingEntry
 from streamll.brokers.sink import BrokerSink, Transport, fill
 from streamll.brokers.sqlite import file, run_index
@@ -59,11 +60,8 @@ class SQLiteSink(BrokerSink):
         super().__init__(**options)
         self.path, in_url = file.path_and_options(path)
         self.target = self.key_template = target
-        for name, given in (("keep_seconds", keep_seconds), ("synchronous", synchronous)):
-            if given is not None and in_url.setdefault(name, given) != given:
-                raise TypeError(f"{name}= has another value in the URL; give it once")
-        self.keep_seconds: float | None = in_url.get("keep_seconds")
-        self.synchronous: str = in_url.get("synchronous", "NORMAL")
+        self.keep_seconds: float | None = given_once("keep_seconds", keep_seconds, in_url, None)
+        self.synchronous: str = given_once("synchronous", synchronous, in_url, "NORMAL")
         if self.synchronous not in ("NORMAL", "FULL"):
             raise ConfigurationError(f"synchronous is NORMAL or FULL, not {self.synchronous!r}")
         if self.keep_seconds is not None and not self.keep_seconds > 0:

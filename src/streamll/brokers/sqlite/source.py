@@ -53,6 +53,7 @@ class SQLiteSource(file.ForkSafeConnection, Source):
         self._thread: ThreadPoolExecutor | None = None
         self._writes: Writes | None = None
         self._busy_until = 0.0
+        self._awaits_log = False
         if options.start != "new":
             start = "0" if options.start == "beginning" else options.start
             if not start.isdecimal():
@@ -68,7 +69,12 @@ class SQLiteSource(file.ForkSafeConnection, Source):
         self._thread = ThreadPoolExecutor(1, "streamll-sqlite")
         loop = asyncio.get_running_loop()
         self._connection = await loop.run_in_executor(self._thread, self._open)
-        if self._options.waits:
+        self._awaits_log = self._connection is None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Look at the log, and hear of writes if there is one."""
+        if self._options.waits and not self._awaits_log:
             with contextlib.suppress(OSError):
                 self._writes = Writes(self._path)
         self._busy_until = time.monotonic() + BUSY_S  # what was written before that is not heard
@@ -80,6 +86,10 @@ class SQLiteSource(file.ForkSafeConnection, Source):
     async def read(self) -> list[Entry]:
         take = self._read if self._options.group is None else self._claim
         deadline = time.monotonic() + (self._options.read_timeout if self._options.waits else 0.0)
+        while self._awaits_log and not await self._appeared():
+            if time.monotonic() >= deadline:
+                return []
+            await self._pause(deadline)
         while True:
             rows = await self._with_log(take) if self._locked(self._has_news) else []
             if len(rows) >= READ_BATCH_ENTRIES:
@@ -89,6 +99,16 @@ class SQLiteSource(file.ForkSafeConnection, Source):
             if rows or time.monotonic() >= deadline:
                 return [Entry(cursor=str(row[0]), body=row[1], deliveries=row[2]) for row in rows]
             await self._pause(deadline)
+
+    async def _appeared(self) -> bool:
+        """Whether there is a log now, where there was none."""
+        if file.exists(self._path):
+            loop = asyncio.get_running_loop()
+            self._connection = await loop.run_in_executor(self._thread, self._open)
+            self._awaits_log = self._connection is None
+            if not self._awaits_log:
+                self._begin()
+        return not self._awaits_log
 
     async def _pause(self, deadline: float) -> None:
         """Wait until it is time to look again, which is not after ``deadline``."""
@@ -131,6 +151,8 @@ class SQLiteSource(file.ForkSafeConnection, Source):
         return not await self._execute(statement, (before,))
 
     async def overview(self, runs: int) -> list[bytes]:
+        if self._awaits_log:
+            return []
         target = self._options.target
         return await self._with_log(run_index.overview, target, runs, ENTRIES_OUTSIDE_RUNS)
 
@@ -182,8 +204,13 @@ class SQLiteSource(file.ForkSafeConnection, Source):
         self._seen_version = version
         return self._after is None or self._after != _last_id(log)
 
-    def _open(self) -> sqlite3.Connection:
-        log = file.connect(self._path)
+    def _open(self) -> sqlite3.Connection | None:
+        """Only a group, which is kept in the log, creates one that is not there."""
+        is_member = self._options.group is not None
+        log = file.connect(self._path) if is_member else file.connect_if_there(self._path)
+        if log is None:
+            self._after = self._after or 0  # all that it will have is new
+            return None
         position = _last_id(log) if self._after is None else self._after
         if self._options.group is None:
             self._after = position

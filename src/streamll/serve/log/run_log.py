@@ -14,7 +14,8 @@ import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Container
 
-from streamll.brokers.opening import create_parent_folder, default_target, open_sink, open_source
+from streamll.brokers.log_files import create_parent_folder
+from streamll.brokers.opening import default_target, open_sink, open_source
 from streamll.brokers.sink import BrokerSink
 from streamll.brokers.source import READ_BATCH_ENTRIES, Entry, Source, SourceOptions
 from streamll.consumer.deduplication import Deduplicator
@@ -29,7 +30,7 @@ from streamll.serve.log.index import LISTED_RUNS, RunIndex
 from streamll.serve.log.places import BEGINNING
 from streamll.serve.log.tail import RETRY_S, LogTail, run_of
 
-SHORT_READ_IS_THE_END = ("sqlite:", "redis:", "rediss:", "unix:")
+SHORT_READ_IS_THE_END = ("sqlite:", "redis", "unix:")
 CLOCK_SKEW_S = 2.0
 """How far the clocks of the machines that write a log may differ."""
 
@@ -56,8 +57,9 @@ class RunLog:
     def __init__(self, url: str, *, away_s: float = AWAY_S, lost_s: float = 60.0) -> None:
         self.url = url
         self.away_s = away_s
-        self.sink = open_sink(url)
-        assert isinstance(self.sink, BrokerSink)
+        sink = open_sink(url)
+        assert isinstance(sink, BrokerSink)
+        self.sink = sink
         self.index = RunIndex(lost_s)
         self.tail = LogTail(url, self.sink, self.index)
         self.buffer, self.buffers = self.tail.buffer, self.tail.buffers

@@ -73,6 +73,8 @@ class LogTail:
         """Whether the events of runs that nobody reads here are decoded, too."""
         self.places = RunPlaces()
         self.entries_read = 0
+        self.delay_s = 0.0
+        """From an event to its reading here, of the latest entry of another process that was decoded."""
         self.reachable = False
         self.since = time.monotonic()
         """When the log became reachable, or unreachable."""
@@ -158,6 +160,8 @@ class LogTail:
         try:
             decoded = decode_entry(entry.body)
             events = await self._new_events.of(entry, decoded)
+            if decoded.events:
+                self.delay_s = max(0.0, time.time() - decoded.events[-1].timestamp)
             self._report(events, EntryJSON(entry.body, decoded.events))
         except WireError as error:
             logger.debug("skipped an entry of the log that is not streamll's: %s", error)

@@ -11,27 +11,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from streamll.core.errors import InvalidInputs, logger
 from streamll.core.positions import AFTER_EVERYTHING, Position
-from streamll.serve.formats import RenderOptions, make_format
-from streamll.serve.formats.agui import PROTOCOL_VERSION
-from streamll.serve.inputs.wires.agui_run import RunAgentInput, read_run, without_unusable
+from streamll.serve.formats import make_format
+from streamll.serve.inputs.wires.agui_run import RunAgentInput, without_unusable
 from streamll.serve.programs import Served
+from streamll.serve.routes.rendering import of_agui, read_agui
 from streamll.serve.routes.service import Service
 from streamll.serve.web import requests
 from streamll.serve.web.requests import HTTPRefusal, InvalidRequest
-
-VERSION = tuple(map(int, PROTOCOL_VERSION.split(".")))
 
 
 async def run(service: Service, request: Request) -> Response:
     asked = await _asked(service, request)
     program = _program(service, request)
     inputs, unused = _inputs(program, asked)
-    options = _options(asked, program, asked.run_id, unused)
+    options = of_agui(asked, program.reply, unused)
     about = {"agui_run": asked.run_id, "program": program.name}
     run_id = await service.start(
         program,
@@ -54,9 +53,10 @@ async def connect(service: Service, request: Request) -> Response:
     run_id = str(kept["run_id"])
     await service.runner.has_more(Position(run_id))  # which raises if the log has it no more
     program = service.programs.get(str(kept.get("program"))) or service.only
+    options = of_agui(asked, None if program is None else program.reply)
     return service.respond(
         Position(run_id, AFTER_EVERYTHING),
-        make_format("agui", _options(asked, program, kept.get("agui_run"))),
+        make_format("agui", msgspec.structs.replace(options, run_id=kept.get("agui_run"))),
         stop_on_leave=requests.stops_on_leave(request),
     )
 
@@ -73,14 +73,7 @@ async def stop(service: Service, request: Request) -> Response:
 async def _asked(service: Service, request: Request) -> RunAgentInput:
     body = await requests.read_json(request, service.limits)
     service.check_readers()
-    try:
-        asked = read_run(body)
-    except InvalidInputs as error:
-        raise InvalidRequest(error) from None
-    if asked.version is None or asked.version > VERSION:
-        what = "a client declares AG-UI %.20r, and is answered in " + PROTOCOL_VERSION
-        logger.warning(what, asked.protocol_version)
-    return asked
+    return read_agui(body)
 
 
 def _program(service: Service, request: Request) -> Served:
@@ -110,24 +103,6 @@ def _inputs(program: Served, asked: RunAgentInput) -> tuple[dict[str, Any], list
     if unused:
         logger.warning("%s cannot take %d parts of a client's messages", program.name, len(unused))
     return inputs, unused
-
-
-def _options(
-    asked: RunAgentInput,
-    program: Served | None,
-    run_id: str | None,
-    unused: list[dict[str, str]] | None = None,
-) -> RenderOptions:
-    version = asked.version
-    return RenderOptions(
-        text=None if program is None else program.reply,
-        thread_id=asked.thread_id,
-        run_id=run_id,
-        messages=[each for each in asked.messages if each.get("role") != "activity"],
-        state=asked.state,
-        predates_versions=version is not None and version < VERSION,
-        notices=unused or (),
-    )
 
 
 def _chat(thread_id: str | None) -> str | None:

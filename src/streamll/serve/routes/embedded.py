@@ -40,6 +40,7 @@ from streamll.serve.log import streams
 from streamll.serve.log.frames import HEADERS
 from streamll.serve.programs import Served, reply_of
 from streamll.serve.routes.open_streams import LIMITS, open_streams
+from streamll.serve.routes.rendering import as_asked
 from streamll.serve.runner import Runner
 from streamll.serve.web import responses
 from streamll.serve.web.limits import Limits
@@ -48,6 +49,8 @@ from streamll.streams.smoothing import Pieces, Unit
 
 Fields = str | Iterable[str]
 Inputs = Mapping[str, Any]
+MAX_REASON = 30
+"""Characters of a WebSocket's reason that fit into its 123 bytes, whatever they are."""
 
 
 def sse_response(
@@ -61,6 +64,7 @@ def sse_response(
     context: Inputs | None = None,
     heartbeat: float = 15.0,
     smooth: Unit | None = None,
+    request_body: Any = None,
     inputs: Inputs | None = None,
     **program_inputs: Any,
 ) -> Response:
@@ -78,6 +82,11 @@ def sse_response(
         heartbeat: seconds of silence after which a comment keeps the connection alive.
         smooth: ``"word"`` or ``"grapheme"``: send coarse text in such pieces, evenly paced, as
             ``streamll.streams.smooth`` does. Not with a log, whose events are sent as they are.
+        request_body: what the client has posted, as an object, if it is a client of ``format``. It
+            is rendered as this asks for: ``threadId``, ``runId``, ``protocolVersion``, ``messages``
+            and ``state`` of AG-UI, ``ai_version`` of the AI SDK, ``model``, ``include_reasoning``
+            and ``stream_options`` of OpenAI's. Inputs are not taken from it. What is wrong in it is
+            answered with 400.
         inputs: inputs of the program whose names are among the above.
         program_inputs: all its other inputs.
 
@@ -88,7 +97,10 @@ def sse_response(
     """
     given = {**(inputs or {}), **program_inputs}
     _check_smooth(smooth, log)
-    own = OwnRoute(program, format, fields, reply, given, context)
+    try:
+        own = OwnRoute(program, format, fields, reply, given, context, request_body)
+    except HTTPRefusal as error:
+        return refusal(error)
 
     async def open_body(scope: Scope) -> responses.ResponseBody:
         query = QueryParams(scope.get("query_string", b""))
@@ -122,13 +134,15 @@ async def websocket_stream(
     log: str | None = None,
     context: Inputs | None = None,
     smooth: Unit | None = None,
+    request_body: Any = None,
     inputs: Inputs | None = None,
     **program_inputs: Any,
 ) -> None:
     """Run ``program`` with its inputs, stream it, and close ``websocket``.
 
-    ``format``, ``fields``, ``reply``, ``log``, ``context``, ``smooth``, ``inputs`` and
-    ``program_inputs`` are those of ``sse_response``, and so are the errors.
+    ``format``, ``fields``, ``reply``, ``log``, ``context``, ``smooth``, ``request_body``, ``inputs``
+    and ``program_inputs`` are those of ``sse_response``, and so are the errors; a ``request_body`` that
+    is wrong closes it with code 1008.
 
     A WebSocket that is not accepted yet is accepted. One message per payload. A message
     ``{"type": "cancel"}`` from the client stops the program; so does leaving, unless there is a
@@ -138,7 +152,12 @@ async def websocket_stream(
     """
     given = {**(inputs or {}), **program_inputs}
     _check_smooth(smooth, log)
-    own = OwnRoute(program, format, fields, reply, given, context)
+    try:
+        own = OwnRoute(program, format, fields, reply, given, context, request_body)
+    except HTTPRefusal as error:
+        await _accept(websocket)
+        await websocket.close(responses.POLICY_VIOLATION, str(error)[:MAX_REASON])
+        return
     writer = streams.RunWriter(own.form, frames=False, smoothed=smooth)
     if log is None:
         await _accept(websocket)
@@ -195,11 +214,14 @@ class OwnRoute:
         reply: str | None,
         inputs: Inputs,
         context: Inputs | None,
+        request_body: Any = None,
     ) -> None:
         names = fields if isinstance(fields, str) else tuple(fields)
         self._call = streamll.stream(program, fields=names, keep_text=False)(**inputs)
         self._inputs = inputs
         options = RenderOptions(text=reply or reply_of(program), model=type(program).__name__)
+        if request_body is not None:
+            form, options = as_asked(form, options, request_body)
         self.form = make_format(form, options)
         self._served = Served(name="program", program=program, fields=names)
         self._stop: Callable[[], None] = lambda: None

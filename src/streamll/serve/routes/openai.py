@@ -14,13 +14,14 @@ from starlette.responses import JSONResponse, Response
 
 from streamll.core.errors import LogAway, RunUnavailable
 from streamll.core.positions import Position
-from streamll.serve.formats import RenderOptions, make_format
+from streamll.serve.formats import make_format
 from streamll.serve.formats.message import ChatFormat
 from streamll.serve.formats.openai import ChatCompletion, error_body
 from streamll.serve.inputs.wires import openai as openai_wire
 from streamll.serve.programs import Served
 from streamll.serve.routes import openai_options as options_of
 from streamll.serve.routes.inputs import inputs_from
+from streamll.serve.routes.rendering import of_chat
 from streamll.serve.routes.service import Service
 from streamll.serve.web import requests
 from streamll.serve.web.requests import HTTPRefusal
@@ -96,18 +97,9 @@ def program_of(service: Service, name: Any) -> Served:
 async def chat_completions(service: Service, request: Request) -> Response:
     body = await requests.read_json(request, service.limits)
     streams = options_of.flag(body, "stream")
-    wanted = options_of.stream_options(
-        body, {"include_usage", "include_obfuscation"}, streams=streams
-    )
-    options_of.check(body, options_of.CHAT, options_of.CHAT_DEFAULTS)
+    options_of.check(body, options_of.CHAT | service.ignored, options_of.CHAT_DEFAULTS)
     program = program_of(service, body.get("model"))
-    options = RenderOptions(
-        text=program.reply,
-        model=str(body.get("model") or program.name),
-        include_usage=bool(wanted.get("include_usage")),
-        include_obfuscation=bool(wanted.get("include_obfuscation")),
-        include_reasoning=options_of.flag(body, "include_reasoning"),
-    )
+    options = of_chat(body, program.reply, program.name, streams=streams)
     if streams:
         service.check_readers()
     inputs = inputs_from(program, openai_wire.messages_of, body, body.get("inputs"))

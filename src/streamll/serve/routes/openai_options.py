@@ -26,6 +26,12 @@ HINTS = frozenset({
 })  # fmt: skip
 """They change no reply, on OpenAI's servers either."""
 
+SAMPLED = frozenset({
+    "frequency_penalty", "logit_bias", "max_completion_tokens", "max_output_tokens", "max_tokens",
+    "presence_penalty", "reasoning_effort", "seed", "temperature", "top_p", "verbosity",
+})  # fmt: skip
+"""They shape how a model writes. A server may be told to ignore them: many clients send them always."""
+
 SAMPLING = {
     "temperature": (1,),
     "top_p": (1,),

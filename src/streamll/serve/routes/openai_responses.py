@@ -69,7 +69,8 @@ async def create(service: Service, request: Request) -> Response:
     streams, background = options_of.flag(body, "stream"), options_of.flag(body, "background")
     store = options_of.flag(body, "store", default=True)
     wanted = options_of.stream_options(body, {"include_obfuscation"}, streams=streams)
-    options_of.check(body, options_of.RESPONSES, options_of.RESPONSES_DEFAULTS)
+    honoured = options_of.RESPONSES | service.ignored
+    options_of.check(body, honoured, options_of.RESPONSES_DEFAULTS)
     echo = {"background": background, "store": store, **options_of.echoed(body)}
     if background and not store:
         raise HTTPRefusal(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
@@ -50,10 +51,13 @@ class Service:
         runner: Runner,
         *,
         ai_version: int | None = None,
+        ignored: AbstractSet[str] = frozenset(),
     ) -> None:
         self.programs = programs
         self.ai_version = ai_version
         """The major version of Vercel's ``ai`` package that pages have, if it is known."""
+        self.ignored = ignored
+        """Options of OpenAI's requests that are ignored rather than refused."""
         self.sent = RecentChats()
         """Chats of Vercel's wire that were sent the end of a run: pairs of run and chat."""
         self.access = access

@@ -20,19 +20,17 @@ from starlette.responses import Response
 
 from streamll.core.positions import Position
 from streamll.serve.formats import RenderOptions, make_format
-from streamll.serve.formats.vercel import VERCEL_FORMATS, VercelFormat
+from streamll.serve.formats.vercel import VercelFormat
 from streamll.serve.inputs.wires import vercel as wire
 from streamll.serve.programs import Served
 from streamll.serve.routes.inputs import inputs_from
+from streamll.serve.routes.rendering import AI_VERSION, VERCEL_NAMES, ai_version
 from streamll.serve.routes.service import Service
 from streamll.serve.web import requests
 from streamll.serve.web.requests import HTTPRefusal
 
 RESUMABLE_S = 30.0
 """How long after its end a run is sent to who comes back: about as long as a connection is retried."""
-FORMATS = {form.version: form.name for form in VERCEL_FORMATS}
-KNOWN = {str(version): version for version in FORMATS if version}
-VERSION = "ai_version"
 
 
 class ChatRun(NamedTuple):
@@ -49,7 +47,7 @@ async def start(service: Service, request: Request) -> Response:
     chat = requests.identifier(body, "id")
     named = request.path_params.get("program") or request.query_params.get("program")
     program = service.program(named or body.get("program"))
-    form = FORMATS[_version_in(request, body.get(VERSION)) or service.ai_version]
+    form = VERCEL_NAMES[_version_in(request, body.get(AI_VERSION)) or service.ai_version]
     context = {} if chat is None else {"chat_id": chat}
     inputs = inputs_from(program, wire.messages_of, body, body.get("inputs"))
     about = {"program": program.name, "form": form}
@@ -70,11 +68,11 @@ async def resume(service: Service, request: Request) -> Response:
     if not lacks:
         return Response(status_code=204)
     version = _version_in(request, None)
-    form = found.form if version is None else FORMATS[version]
-    form = form if form in FORMATS.values() else None  # of a later server
+    form = found.form if version is None else VERCEL_NAMES[version]
+    form = form if form in VERCEL_NAMES.values() else None  # of a later server
     name = request.query_params.get("program") or found.program
     program = service.programs.get(name or "") or service.only
-    return _respond(service, position, form or FORMATS[service.ai_version], program, chat)
+    return _respond(service, position, form or VERCEL_NAMES[service.ai_version], program, chat)
 
 
 async def stop(service: Service, request: Request) -> Response:
@@ -125,10 +123,4 @@ def _respond(
 
 def _version_in(request: Request, value: Any) -> int | None:
     """The major version of the ``ai`` package that a request is for, if it says so."""
-    value = request.query_params.get(VERSION, value)
-    if value is None:
-        return None
-    version = KNOWN.get(str(value))
-    if version is None:
-        raise HTTPRefusal(400, f"{VERSION} is one of {', '.join(KNOWN)}, not {str(value)[:20]!r}")
-    return version
+    return ai_version(request.query_params.get(AI_VERSION, value))

@@ -22,6 +22,7 @@ from typing import Any
 from streamll.capture.deltas import Delta, Deltas, RefusalDelta, ThinkingDelta
 from streamll.capture.tap.wire import base
 from streamll.capture.tap.wire.base import citation_in, counted, decode_object, index_in, string
+from streamll.capture.tap.wire.pieces import append_block, is_only_text, merge, thoughts_in
 from streamll.capture.tap.wire.template import Template
 from streamll.capture.tap.wire.tool_calls import ToolCalls
 
@@ -268,7 +269,7 @@ class _Choice:
             self.calls
             or any(self.pieces["content"])
             or any(self.pieces["refusal"])
-            or any(not _thoughts_in(block) for block in self.blocks)
+            or any(not thoughts_in(block) for block in self.blocks)
         )
 
     def read(self, payload: dict[str, Any]) -> list[Delta]:
@@ -285,7 +286,7 @@ class _Choice:
             elif key == "finish_reason":
                 self.fields[key] = self.reason if value in (None, "", "null") else value
             elif key != "index" and not (key == "text" and "delta" in payload):
-                _merge(self.fields, key, value)
+                merge(self.fields, key, value)
         self._ends_early |= bool(deltas and had_reason)
         self.is_sure &= not self._ends_early
         if payload.get("finish_reason") and self.reason:
@@ -359,23 +360,23 @@ class _Choice:
             elif key == "function_call" and value:
                 raise base.Confused("a function call of the old kind")
             elif key not in _OF_A_CHUNK:
-                _merge(self.message, key, value)
+                merge(self.message, key, value)
         return fragments
 
     def _read_piece(self, key: str, value: Any) -> None:
         if type(value) is dict and key == "content":  # one block, and no list
-            value = value["text"] if _is_only_text(value) else [value]
+            value = value["text"] if is_only_text(value) else [value]
         if type(value) is str:
             if not (self.blocks and key == "content"):
                 if value or not self.pieces[key]:  # the first tells that the key was there
                     self.pieces[key].append(value)
             elif value:
-                _append_block(self.blocks, {"type": "text", "text": value})
+                append_block(self.blocks, {"type": "text", "text": value})
         elif type(value) is list and key == "content":
             if not self.blocks and (before := "".join(self.pieces[key])):
                 self.blocks.append({"type": "text", "text": before})
             for block in value:
-                _append_block(self.blocks, block)
+                append_block(self.blocks, block)
         elif value is None:
             self.message.setdefault(key, None)
         else:
@@ -386,7 +387,7 @@ class _Choice:
         if type(value) is dict:
             known = self.fields["logprobs"] = known or {}
             for key, tokens in value.items():
-                _merge(known, key, tokens)
+                merge(known, key, tokens)
 
 
 def _counts(usage: Any) -> bool:
@@ -427,82 +428,12 @@ def _spoken(delta: dict[str, Any]) -> Iterator[Delta]:
             yield from citation_in(annotation.get("url_citation", annotation))
 
 
-_THOUGHTS = {"thinking": "thinking", "reasoning": "summary"}
-"""Blocks of thinking, Mistral's and Databricks', and where their text is."""
-_TEXT_TYPES = frozenset({"text", "summary_text"})
-
-
 def _spoken_in_block(block: Any) -> Iterator[Delta]:
     if type(block) is not dict:
         return
     if block.get("type") == "text" and (text := string(block.get("text"))):
         yield text
-    thoughts = _thoughts_in(block)
+    thoughts = thoughts_in(block)
     for part in thoughts if type(thoughts) is list else [{"text": thoughts}]:
         if type(part) is dict and (thought := string(part.get("text"))):
             yield ThinkingDelta(thought)
-
-
-def _thoughts_in(block: Any) -> Any:
-    return block.get(_THOUGHTS.get(str(block.get("type")), "")) if type(block) is dict else None
-
-
-def _append_block(blocks: list[Any], block: Any) -> None:
-    """Texts, and the texts of thinking, come in pieces; other blocks whole."""
-    last: Any = blocks[-1] if blocks else None
-    thought, more = _thoughts_in(last), _thoughts_in(block)
-    if _is_only_text(block) and _is_only_text(last) and last["type"] == block["type"]:
-        blocks[-1] = {**block, "text": last["text"] + block["text"]}
-    elif type(thought) is type(more) in (list, str) and last["type"] == block["type"]:
-        if type(more) is list:
-            parts, more = more, list(thought)
-            for part in parts:
-                _append_block(more, part)
-        else:
-            more = thought + more
-        blocks[-1] = {**last, **block, _THOUGHTS[block["type"]]: more}
-    else:
-        blocks.append(block)
-
-
-def _is_only_text(block: Any) -> bool:
-    return (
-        type(block) is dict
-        and block.keys() == {"type", "text"}
-        and block["type"] in _TEXT_TYPES
-        and type(block["text"]) is str
-    )
-
-
-def _merge(known: dict[str, Any], key: str, value: Any) -> None:
-    """Lists grow, what is empty changes nothing, anything else replaces."""
-    if type(value) is list:
-        had = known.get(key)
-        known[key] = _grown(had, value) if type(had) is list else list(value)
-    elif value not in (None, "", {}) or key not in known:
-        known[key] = value
-
-
-def _grown(known: list[Any], more: list[Any]) -> list[Any]:
-    """A list with more entries; entries of one kind and number are one, in pieces."""
-    for entry in more:
-        last: Any = known[-1] if known else None
-        if _same_entry(last, entry):
-            known[-1] = {**last, **{key: _joined(last, key, entry[key]) for key in entry}}
-        else:
-            known.append(entry)
-    return known
-
-
-def _same_entry(last: Any, entry: Any) -> bool:
-    return (
-        type(last) is type(entry) is dict
-        and type(entry.get("index")) is int
-        and all(last.get(name) == entry.get(name) for name in ("index", "type", "id"))
-    )
-
-
-def _joined(last: dict[str, Any], key: str, value: Any) -> Any:
-    if key in ("text", "summary", "data") and type(value) is type(last.get(key)) is str:
-        return last[key] + value
-    return last.get(key) if value is None else value

@@ -1,0 +1,5 @@
+"""What the image serves until it has your programs."""
+
+import dspy
+
+qa = dspy.ChainOfThought("question -> answer")

@@ -1,0 +1,315 @@
+"""A Redis Cluster, and a primary under Sentinels, of which servers die and slots move.
+
+Each test counts: every event that a sink accepted is read, once after de-duplication, in order per
+run. What the contract asks of any broker is asked of them in ``tests/brokers/contract``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+
+import pytest
+
+from brokers.backends import available
+from brokers.load import (
+    BackgroundReader,
+    check_complete,
+    check_nothing_lost,
+    discard_backlog,
+    in_background,
+    paced_runs,
+)
+from brokers.raw_log import RawCluster
+from brokers.redis_nodes import RedisCluster, RedisUnderSentinel, one_command
+from brokers.sample_runs import BOUND, by_run, ends, make_run, plain, read_log, text_of
+from brokers.servers import RedisServer, redis_binary, wait_until
+from streamll.consumer import EventConsumer
+from streamll.sinks import open_sink
+
+RUNS = 20
+
+
+@pytest.fixture(scope="module")
+def running_cluster(tmp_path_factory):
+    cluster = available(lambda: RedisCluster(tmp_path_factory.mktemp("cluster")))
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def cluster(running_cluster):
+    running_cluster.start()  # those that a test has killed are replicas from now on
+    return running_cluster
+
+
+@pytest.fixture(scope="module")
+def running_sentinels(tmp_path_factory):
+    group = available(lambda: RedisUnderSentinel(tmp_path_factory.mktemp("sentinels")))
+    yield group
+    group.stop()
+
+
+@pytest.fixture
+def sentinels(running_sentinels):
+    running_sentinels.start()
+    return running_sentinels
+
+
+class Member:
+    """A member of a group on a thread; notes every event that its handler was given."""
+
+    def __init__(self, url: str, target: str) -> None:
+        self.events = []
+        self.consumer = EventConsumer(url, target, group="g", start="beginning", claim_after=2)
+        self.consumer.subscribe(self.events.append)
+        self.consumer.start()
+
+    def stop(self) -> None:
+        assert self.consumer.stop(BOUND)
+
+
+def through_a_fault(url: str, name: str, fault) -> tuple:
+    """20 runs, each with a stream of its own, and one more stream that two members share.
+
+    A reader for each run's, and ``fault()`` in the middle.
+    """
+    sinks = [open_sink(url, target=f"{name}:{{run_id}}"), open_sink(url, target=name)]
+    readers = [BackgroundReader(url, f"{name}:r{n}") for n in range(RUNS)]
+    whole, members = BackgroundReader(url, name), [Member(url, name) for _ in range(2)]
+    for consumer in (each.consumer for each in (*readers, whole, *members)):
+        assert consumer.wait_connected(BOUND)
+
+    def play() -> None:
+        time.sleep(0.6)
+        fault()
+
+    with in_background(play):
+        runs = paced_runs(Both(sinks), tokens=75, pace=0.02)
+    for sink in sinks:
+        assert sink.stop(BOUND)
+    whole.wait_for_ends(RUNS)
+    for reader in readers:
+        reader.wait_for_ends(1)
+    given = {(event.run_id, event.seq) for run in runs for event in run}
+
+    def handled() -> set:
+        return {(each.run_id, each.seq) for member in members for each in list(member.events)}
+
+    wait_until(lambda: given <= handled(), BOUND, "the group has handled everything")
+    for each in (*readers, whole, *members):
+        each.stop()
+    check_complete(whole.events, runs)
+    check_complete([event for reader in readers for event in reader.events], runs)
+    for sink in sinks:
+        check_nothing_lost(sink)
+    return sinks, members
+
+
+class Both:
+    """Gives each event to two sinks."""
+
+    def __init__(self, sinks) -> None:
+        self._sinks = sinks
+
+    def put(self, event) -> None:
+        for sink in self._sinks:
+            sink.put(event)
+
+
+def test_killing_a_primary_of_a_cluster_loses_nothing(cluster):
+    """X17: kill -9 in the middle of 20 runs; its replica takes over, and nobody is told where."""
+    name = "killed"
+    keys = [f"{name}:r{n}" for n in range(RUNS)]
+    killed = cluster.primary_of(name)
+    elsewhere = [key for key in keys if cluster.primary_of(key) is not killed]
+    sinks, _ = through_a_fault(cluster.url, name, killed.kill)
+    assert all(sink.statistics().failures for sink in sinks)
+    # What the others had confirmed was not sent to them again.
+    with contextlib.closing(RawCluster(cluster.url)._connect()) as client:
+        for key in elsewhere:
+            ids = [json.loads(fields[b"d"])["id"] for _, fields in client.xrange(key)]
+            assert len(set(ids)) == len(ids)
+
+
+def test_killing_the_primary_under_sentinels_loses_nothing(sentinels):
+    """X17: as above; the Sentinels name the one that takes over."""
+    sinks, _ = through_a_fault(sentinels.url, "killed", lambda: sentinels.primary().kill())
+    assert all(sink.statistics().failures for sink in sinks)
+
+
+def test_moving_slots_loses_nothing_and_is_not_noticed(cluster):
+    """X17: those of all keys, the second half with a while in which they are at both nodes."""
+    keys = ["moved", *(f"moved:r{n}" for n in range(RUNS))]
+
+    def move() -> None:
+        for key in keys[: RUNS // 2]:
+            cluster.move_slot(key)
+        for key in keys[RUNS // 2 :]:
+            with cluster.moving_slot(key) as (source, target, slot):
+                while found := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 100):
+                    source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *found)
+                time.sleep(0.05)  # everything is asked for now
+
+    sinks, members = through_a_fault(cluster.url, "moved", move)
+    assert not any(sink.statistics().failures for sink in sinks)
+    for member in members:
+        assert member.consumer.statistics().reconnects == 0
+
+
+def test_a_node_of_a_cluster_is_enough(cluster, caplog):
+    """X17: ``redis://`` of any node, replicas too, is recognised; what dies then is not missed."""
+    name = "recognised"
+    replica = next(node for node in cluster.servers if node.ask("ROLE")[0] == "slave")
+    url = f"redis://127.0.0.1:{replica.port}"
+    sink, reader = open_sink(url, target=name), BackgroundReader(url, name)
+    first, later = make_run("r1", ["a"]), make_run("r2", ["b"])
+    put_all(sink, first)
+    reader.wait_for_ends(1)
+    assert not caplog.records
+    cluster.primary_of(name).kill()
+    replica.kill()
+    for event in later:
+        sink.put(event)
+    replica.start()  # one primary of three is left without its replica, which has no vote
+    assert sink.stop(BOUND)
+    reader.wait_for_ends(2)
+    reader.stop()
+    assert [plain(event) for event in reader.events] == [plain(each) for each in [*first, *later]]
+
+
+def test_a_cluster_speaks_tls(tmp_path, certificates):
+    """X17: its nodes are called by the name in their certificates, which is checked for each."""
+    cluster = available(lambda: RedisCluster(tmp_path, certificates=certificates))
+    try:
+        port, authority = cluster.servers[0].tls_port, certificates.authority
+        url = f"rediss+cluster://localhost:{port}/?ssl_ca_certs={authority}"
+        sink = open_sink(url, target="tls:{run_id}")
+        runs = [make_run(f"r{n}", ["a"]) for n in range(6)]
+        put_all(sink, [event for run in runs for event in run])
+        assert sink.statistics().failures == 0
+        assert sink.stop(BOUND)
+        assert len({cluster.primary_of(f"tls:r{n}") for n in range(6)}) > 1
+        for n, run in enumerate(runs):
+            assert read_log(url, f"tls:r{n}", ends(1)) == run
+        socket = f"unix://{cluster.servers[-1].socket}"  # where that is, nodes are reached by TCP
+        assert read_log(socket, "tls:r0", ends(1)) == runs[0]
+    finally:
+        cluster.stop()
+
+
+def test_runs_are_spread_and_their_dead_letters_beside_them(cluster):
+    """X17: a stream per run spreads over the primaries; what belongs to a stream is in its slot."""
+    sink = open_sink(cluster.url, stream_key="spread:{run_id}")
+    for n in range(RUNS):
+        put_all(sink, make_run(f"r{n}", ["a"]))
+    assert sink.stop(BOUND)
+    assert len({cluster.primary_of(f"spread:r{n}") for n in range(RUNS)}) == 3
+    consumer = EventConsumer(
+        cluster.url, "spread:r1", group="g", start="beginning", retries=0, retry_delay=0
+    )
+
+    @consumer.on("token")
+    def fail(event):
+        raise ValueError("no")
+
+    consumer.start()
+    wait_until(lambda: consumer.statistics().dead_lettered, BOUND, "it is a dead letter")
+    assert consumer.stop(BOUND)
+    dead = "{spread:r1}:dead"
+    with contextlib.closing(RawCluster(cluster.url)._connect()) as client:
+        assert client.exists(dead)
+        assert client.keyslot(dead) == client.keyslot("spread:r1")
+        assert 0 < client.ttl("spread:r1") <= 86_400
+    # By the name that it has on every broker.
+    [letter] = read_log(cluster.url, "spread:r1:dead", lambda events: True)
+    assert letter.token == "a"
+
+
+def put_all(sink, events) -> None:
+    for event in events:
+        sink.put(event)
+    assert sink.catch_up(BOUND)
+
+
+# --- replicas -----------------------------------------------------------------------------------
+
+
+def test_what_is_confirmed_is_on_a_replica_or_it_is_told(sentinels, caplog):
+    """X17: by default one replica confirms; while none answers, the sink says so and goes on."""
+    primary = sentinels.primary()
+    [other] = [server for server in sentinels.data if server is not primary]
+    sink = open_sink(sentinels.url, target="waits")
+    strict = open_sink(f"{sentinels.url}?replicas=1", target="waits")
+    hasty = open_sink(f"{sentinels.url}?socket_timeout=0.6", target="waits")
+    put_all(hasty, make_run("r0", ["0"]))
+    put_all(sink, make_run("r1", ["a"]))
+    put_all(strict, make_run("r2", ["b"]))
+    assert not caplog.records
+    one_command(primary.port, "CONFIG", "SET", "repl-timeout", 3600)
+    other.freeze()
+    try:
+        put_all(sink, make_run("r3", ["c"]))
+        put_all(hasty, make_run("r5", ["e"]))  # its connection is given up sooner than replicas are
+        assert not hasty.statistics().failures
+        assert f"no replica of 127.0.0.1:{primary.port} answers" in caplog.text
+        for event in make_run("r4", ["d"]):
+            strict.put(event)
+        wait_until(lambda: strict.statistics().failures, BOUND, "it is not confirmed")
+        assert strict.statistics().buffered
+        assert "0 of 1 replicas have it" in strict.statistics().last_error
+    finally:
+        other.thaw()
+    assert strict.stop(BOUND)
+    assert sink.stop(BOUND)
+    assert hasty.stop(BOUND)
+    read = by_run(read_log(sentinels.url, "waits", ends(6)))
+    assert {run_id: text_of(events) for run_id, events in read.items()} == {
+        "r0": "0", "r1": "a", "r2": "b", "r3": "c", "r4": "d", "r5": "e",
+    }  # fmt: skip
+
+
+# --- refusals -----------------------------------------------------------------------------------
+
+
+def refusal(url: str, target: str | None = None) -> str:
+    """What a sink says of its first failure, for which it gives up waiting when it is stopped."""
+    sink = open_sink(url) if target is None else open_sink(url, target=target)
+    for event in make_run("r1", ["a"]):
+        sink.put(event)
+    wait_until(sink.gives_up, BOUND, "it is refused for good")
+    reason = sink.statistics().last_error
+    discard_backlog(sink)
+    return reason
+
+
+def test_what_cannot_work_is_told_at_once_with_its_remedy(cluster, sentinels, tmp_path, caplog):
+    """X17: each is logged once, and none is retried in silence."""
+    plain_server = available(lambda: RedisServer(tmp_path, redis_binary()))
+    follower = available(
+        lambda: RedisServer(
+            tmp_path / "f", redis_binary(), "--replicaof", f"127.0.0.1 {plain_server.port}"
+        )
+    )
+    one_command(plain_server.port, "ACL", "SETUSER", "u", "on", ">p", "~log", "+multi", "+exec")
+    node, sentinel = cluster.servers[0].port, sentinels.sentinels[0].port
+    cases = {
+        f"redis://127.0.0.1:{node}/1": "a cluster has database 0 only",
+        f"redis://127.0.0.1:{sentinel}": "it is a Sentinel: redis+sentinel://",
+        f"redis://127.0.0.1:{follower.port}": "give the primary's address, or redis+sentinel://",
+        f"redis+cluster://127.0.0.1:{plain_server.port}": "it is no cluster: its URL begins with redis://",
+        f"redis+sentinel://127.0.0.1:{plain_server.port}/main": "it is no Sentinel",
+        f"redis+sentinel://127.0.0.1:{sentinel}/other": "no Sentinel watches 'other'",
+        f"redis://u:p@127.0.0.1:{plain_server.port}": "its ACL needs +xadd",
+        f"redis://u:wrong@127.0.0.1:{plain_server.port}": "user or password",
+    }
+    try:
+        for url, expected in cases.items():
+            caplog.clear()
+            assert expected in refusal(url)
+            [warning] = [r for r in caplog.records if "cannot deliver" in r.getMessage()]
+            assert expected in warning.getMessage()
+    finally:
+        for server in (follower, plain_server):
+            server.stop()
