@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
@@ -137,18 +138,19 @@ class RabbitMQSource(Source):
         if loop is None or self._connection is None:
             raise ConnectionError("not connected")
 
-        async def run() -> T:
+        async def run() -> tuple[T] | None:
             try:
-                return await call(*arguments)
+                return (await call(*arguments),)
             except asyncio.CancelledError:
                 if self._loop is loop:
                     raise
-                # The connection was closed, and aio-pika would have waited for ever. This is a
-                # failure of the broker: a cancellation would end whoever waits for it.
-                raise ConnectionError("disconnected meanwhile") from None
+                # The connection was closed, and aio-pika would have waited for ever.
+                return None
 
-        result: T = await loop.run(run())
-        return result
+        result: tuple[T] | None = await loop.run(run())
+        if result is None:  # not a cancellation, which would end whoever waits for this
+            raise ConnectionError("disconnected meanwhile")
+        return result[0]
 
     # --- on the connection's loop ---------------------------------------------------------------
 
@@ -170,7 +172,8 @@ class RabbitMQSource(Source):
         self._answered = True
         self._channel = await self._open_channel()
         if self._group is not None:
-            await self._group.join(self._connection, self._channel, self._arrived.put)
+            again = functools.partial(rabbitmq_client.connect, node, self._address.heartbeat)
+            await self._group.join(self._connection, self._channel, self._arrived.put, again)
         elif not await self._appeared():
             self._after = -1 if self._after is None else self._after  # all it will have is new
         watching = rabbitmq_client.watch(self._channel, self._address.heartbeat)
