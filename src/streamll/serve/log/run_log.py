@@ -25,7 +25,7 @@ from streamll.core.events import TERMINAL
 from streamll.core.positions import Position
 from streamll.core.wire import decode_batch, decode_entry
 from streamll.serve.log.buffer import RunBuffer
-from streamll.serve.log.frames import EntryJSON, Item, items_of
+from streamll.serve.log.frames import HEADING, EntryJSON, Item, items_of
 from streamll.serve.log.index import LISTED_RUNS, RunIndex
 from streamll.serve.log.tail import RETRY_S, LogTail
 
@@ -113,13 +113,15 @@ class RunLog:
         )
         source = open_source(self.url, options)
         new_events = NewEvents(Deduplicator(position), source, start)
-        latest = time.time() + CLOCK_SKEW_S
+        latest, run = time.time() + CLOCK_SKEW_S, position.run_id.encode()
 
         async def items_in(entries: list[Entry]) -> list[Item]:
             nonlocal latest, position
             new_events.begin(entries)
             batch: list[Item] = []
             for entry in entries:
+                if entry is not entries[-1] and _is_of_another_run(entry.body, run):
+                    continue  # the last one of each batch tells how late it is there
                 with contextlib.suppress(WireError):  # another program's
                     decoded = decode_entry(entry.body)
                     events = await new_events.of(entry, decoded)
@@ -297,6 +299,12 @@ class RunLog:
             with contextlib.suppress(WireError):
                 entries.append(decode_batch(body))
         self.index.fill(entries)
+
+
+def _is_of_another_run(body: bytes, run: bytes) -> bool:
+    """Whether the entry says so at its beginning; then it need not be decoded."""
+    heading = HEADING.match(body)
+    return heading is not None and heading["run"] not in (None, run)
 
 
 def _if_next(items: list[Item], position: Position) -> list[Item] | None:
