@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import warm
+
 from brokers.backends import Backend
 from brokers.servers import Wire
 
@@ -49,11 +51,11 @@ class LockedFileRoute(BlockableRoute):
 
     def __init__(self, backend: Backend) -> None:
         super().__init__(backend.url)
-        self._locker: subprocess.Popen | None = None
+        self._locker: warm.Popen | None = None
 
     def block(self) -> None:
         path = self.url.removeprefix("sqlite:///")
-        self._locker = subprocess.Popen(
+        self._locker = warm.Popen(
             [sys.executable, "-c", LOCK, path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
