@@ -36,6 +36,7 @@ HOME = ROOT / ".cache" / "otel"
 READERS = Path(__file__).parent / "otel"
 PAGE = ROOT / "docs" / "opentelemetry.md"
 STARTS_WITHIN_S = 300.0
+READABLE_WITHIN_S = 120.0
 QUESTION, PRICE = "What does a pencil cost?", "7.90"
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -211,8 +212,15 @@ def try_backend(name: str) -> list[str]:
     print(f"{name} {version}", flush=True)
     with started(name, folder) as url:
         end = follow(name, url)
-        found = json.loads(run_in(folder, READERS / f"read_{name}.py", url))
-    return list(differences(backend, found, end))
+        until = time.monotonic() + READABLE_WITHIN_S
+        while True:  # a server's first request may take longer than an exporter waits
+            try:
+                found = json.loads(run_in(folder, READERS / f"read_{name}.py", url))
+                told = list(differences(backend, found, end))
+            except subprocess.CalledProcessError:
+                told = ["the run is not there"]
+            if not told or time.monotonic() > until:
+                return told
 
 
 # --- Langfuse -----------------------------------------------------------------------------------

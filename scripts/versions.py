@@ -162,7 +162,8 @@ def check(name: str, quick: bool, workers: int) -> tuple[bool, str]:
     print(f"== {name}\n{said}", flush=True)
     word = "green" if done.returncode == 0 else "FAILED"
     told = f"{word}, installed in {ready - began:.0f} s, tested in {ended - ready:.0f} s"
-    return done.returncode == 0, f"{told}: {said.rpartition(chr(10))[2]}"
+    counts = [line for line in said.splitlines() if re.search(r" in [\d.]+s\b", line)]
+    return done.returncode == 0, f"{told}: {counts[-1] if counts else 'no test ran'}"
 
 
 def main(arguments: list[str]) -> int:

@@ -18,11 +18,13 @@ BACKENDS = ["sqlite", "redis", "rabbitmq"]
 SERVERLESS = {"sqlite": "sqlite:///{folder}/log.db"}
 """URLs of the brokers that need no server; ``shared`` starts the others."""
 COMPATIBLE_BACKENDS = ["valkey"] if sys.version_info >= (3, 11) else []  # the wheel begins there
-"""Servers of another's protocol: they run the contract and fault tests only."""
-CLUSTERS = ["redis-cluster", *(["redis-sentinel", "rabbitmq-cluster"] if THOROUGH else [])]
+"""Servers of another's protocol, or of another version: they run the contract and fault tests only."""
+CLUSTERS = ["redis-cluster"]
 """Groups of servers that are one broker: they run the contract, and fault tests of their own."""
+if THOROUGH:
+    CLUSTERS += ["redis-sentinel", "redis-shards", "rabbitmq-cluster"]
 if THOROUGH and servers.NEWER_RABBITMQ.exists():
-    CLUSTERS.append("rabbitmq-newer")
+    COMPATIBLE_BACKENDS.append("rabbitmq-newer")
 
 _numbers = itertools.count()
 
@@ -55,6 +57,9 @@ def available(make: Callable[[], servers.Server]) -> servers.Server:
 def backend_of(name: str, server_of: Callable[[str], servers.Server], folder: Path) -> Backend:
     if name in SERVERLESS:
         return Backend(name, SERVERLESS[name].format(folder=folder))
+    if name == "redis-shards":  # a cluster's, of which each log is in three streams
+        server = server_of("redis-cluster")
+        return Backend(name, f"{server.url}?shards=3", server)
     server = server_of(name)
     return Backend(name, server.url, server)
 

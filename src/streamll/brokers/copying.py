@@ -51,7 +51,8 @@ async def copy_log(
     usual = default_target(source_url)
     target = source_target or usual
     kept = default_target(sink_url) if target == usual else target
-    source = open_source(source_url, SourceOptions(target=target, start="beginning"))
+    options = SourceOptions(target=target, start="beginning", waits=False)
+    source = open_source(source_url, options)
     sink = _broker_sink(sink_url, sink_target or kept)
     result, read = CopyResult(), 0
     if await log_exists(source_url, target):

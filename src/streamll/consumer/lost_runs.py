@@ -27,6 +27,7 @@ from streamll.core.run_view import (
 )
 from streamll.core.wire import decode_batch, decode_entry
 
+BEGINNING = "beginning"
 CHECK_S = 0.25
 """The least time from one look at the clock to the next."""
 
@@ -48,16 +49,18 @@ class LostRuns:
     ) -> None:
         self._lost_s = seconds
         self._position = position
-        self._options = msgspec.structs.replace(options, start="beginning", waits=False)
+        self._options = msgspec.structs.replace(options, start=BEGINNING, waits=False)
         self._open_source = open_source
         self._heard: dict[str, float] = {}
+        self._begins: dict[str, str] = {}
+        """A place in the log before the first entry of an open run, where it is known."""
         self._told: set[str] = set()
         self._check_at = 0.0
         if position is not None and position.seq >= 0:
             self._heard[position.run_id] = time.monotonic()
 
-    def hear(self, events: list[Event]) -> None:
-        """An entry was read."""
+    def hear(self, events: list[Event], before: str) -> None:
+        """An entry was read, behind the place ``before``."""
         run_id = events[0].run_id
         if run_id is None or (self._position is not None and run_id != self._position.run_id):
             return
@@ -65,8 +68,10 @@ class LostRuns:
             return  # a message of the server's processes, under the key of a chat
         self._told.discard(run_id)
         if events[-1].event_type in TERMINAL:
-            self._heard.pop(run_id, None)
+            self._forget(run_id)
         else:
+            if events[0].seq == 0:
+                self._begins.setdefault(run_id, before)
             self._heard[run_id] = time.monotonic()
 
     def hear_all(self) -> None:
@@ -116,7 +121,7 @@ class LostRuns:
     async def _close(self, run_id: str) -> list[Event]:
         """The events that close a run; none if it has ended meanwhile."""
         view = await self._view(run_id)
-        self._heard.pop(run_id, None)
+        self._forget(run_id)
         self._told.discard(run_id)
         if view.end is not None:
             return []
@@ -125,10 +130,16 @@ class LostRuns:
             events = [msgspec.structs.replace(events[-1], seq=self._position.seq + 1)]
         return events
 
+    def _forget(self, run_id: str) -> None:
+        self._heard.pop(run_id, None)
+        self._begins.pop(run_id, None)
+
     async def _view(self, run_id: str) -> RunView:
         """What the log has of a run."""
         view, deduplicator = RunView(keep_ended=False), Deduplicator(Position(run_id))
-        source = self._open_source(msgspec.structs.replace(self._options, run_id=run_id))
+        start = self._begins.get(run_id, BEGINNING)
+        options = msgspec.structs.replace(self._options, run_id=run_id, start=start)
+        source = self._open_source(options)
         try:
             await source.connect()
             while entries := await source.read():

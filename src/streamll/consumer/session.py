@@ -26,7 +26,7 @@ import msgspec
 
 from streamll.brokers.source import Entry, Source, SourceOptions
 from streamll.consumer.deduplication import LRU, Deduplicator
-from streamll.consumer.lost_runs import LostRuns
+from streamll.consumer.lost_runs import BEGINNING, LostRuns
 from streamll.consumer.reading import NewEvents, follow
 from streamll.core.errors import BrokerError, WireError, logger
 from streamll.core.events import TERMINAL, Event
@@ -117,6 +117,8 @@ class ReadSession:
         self._counts = self.state.counts
         self._deduplicator = Deduplicator(self.position)
         self._last_cursor = self.options.start
+        self._before = BEGINNING
+        """The cursor of the last entry of the batch before this one."""
         self._new_events = NewEvents(self._deduplicator, self.source, self.options.start)
         self._handled: LRU[str, None] = LRU()  # ids of the entries that are done
         self._held: dict[int, Entry] = {}  # given to this member and not acknowledged yet
@@ -153,6 +155,7 @@ class ReadSession:
             async for entries in batches:
                 self._new_events.begin(entries)
                 if entries:
+                    self._before = BEGINNING if self._last_cursor == "new" else self._last_cursor
                     self._last_cursor = entries[-1].cursor
                 if self._in_group:
                     self._held.update((id(entry), entry) for entry in entries)
@@ -259,7 +262,7 @@ class ReadSession:
         counts.duplicates += max(len(decoded.events) - len(events), 0)  # events: perhaps with a gap
         counts.received += len(events)
         if self.lost_runs is not None and decoded.events:
-            self.lost_runs.hear(decoded.events)
+            self.lost_runs.hear(decoded.events, self._before)
         return ReadEntry(entry, decoded, events) if decoded.events else None
 
     async def _of_lost_runs(self) -> list[ReadEntry]:

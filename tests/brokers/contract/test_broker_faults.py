@@ -26,6 +26,7 @@ from brokers.load import (
 )
 from brokers.sample_runs import BOUND, by_run, check_order, make_run, text_of
 from brokers.servers import (
+    NEWER_RABBITMQ,
     RabbitMQServer,
     RedisServer,
     Wire,
@@ -49,11 +50,13 @@ def kept(request, tmp_path_factory):
         folder = tmp_path_factory.mktemp("kept")
         if request.param == "rabbitmq":
             return RabbitMQServer(folder)
+        if request.param == "rabbitmq-newer":
+            return RabbitMQServer(folder, root=NEWER_RABBITMQ)
         binary = redis_binary() if request.param == "redis" else valkey_binary()
         return RedisServer(folder, binary)
 
     server = available(make)
-    if request.param == "rabbitmq":
+    if isinstance(server, RabbitMQServer):
         # RabbitMQ 3.10 does not find its very first stream again if it is killed right after
         # making it (seen at 0.6 s); some seconds later it does.
         first = open_sink(server.url, target="first")

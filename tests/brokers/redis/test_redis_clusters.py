@@ -86,7 +86,7 @@ def through_a_fault(url: str, name: str, fault) -> tuple:
         fault()
 
     with in_background(play):
-        runs = paced_runs(Both(sinks))
+        runs = paced_runs(Both(sinks), tokens=75, pace=0.02)
     for sink in sinks:
         assert sink.stop(BOUND)
     whole.wait_for_ends(RUNS)
@@ -179,6 +179,26 @@ def test_a_node_of_a_cluster_is_enough(cluster, caplog):
     assert [plain(event) for event in reader.events] == [plain(each) for each in [*first, *later]]
 
 
+def test_a_cluster_speaks_tls(tmp_path, certificates):
+    """X17: its nodes are called by the name in their certificates, which is checked for each."""
+    cluster = available(lambda: RedisCluster(tmp_path, certificates=certificates))
+    try:
+        port, authority = cluster.servers[0].tls_port, certificates.authority
+        url = f"rediss+cluster://localhost:{port}/?ssl_ca_certs={authority}"
+        sink = open_sink(url, target="tls:{run_id}")
+        runs = [make_run(f"r{n}", ["a"]) for n in range(6)]
+        put_all(sink, [event for run in runs for event in run])
+        assert sink.statistics().failures == 0
+        assert sink.stop(BOUND)
+        assert len({cluster.primary_of(f"tls:r{n}") for n in range(6)}) > 1
+        for n, run in enumerate(runs):
+            assert read_log(url, f"tls:r{n}", ends(1)) == run
+        socket = f"unix://{cluster.servers[-1].socket}"  # where that is, nodes are reached by TCP
+        assert read_log(socket, "tls:r0", ends(1)) == runs[0]
+    finally:
+        cluster.stop()
+
+
 def test_runs_are_spread_and_their_dead_letters_beside_them(cluster):
     """X17: a stream per run spreads over the primaries; what belongs to a stream is in its slot."""
     sink = open_sink(cluster.url, stream_key="spread:{run_id}")
@@ -222,6 +242,8 @@ def test_what_is_confirmed_is_on_a_replica_or_it_is_told(sentinels, caplog):
     [other] = [server for server in sentinels.data if server is not primary]
     sink = open_sink(sentinels.url, target="waits")
     strict = open_sink(f"{sentinels.url}?replicas=1", target="waits")
+    hasty = open_sink(f"{sentinels.url}?socket_timeout=0.6", target="waits")
+    put_all(hasty, make_run("r0", ["0"]))
     put_all(sink, make_run("r1", ["a"]))
     put_all(strict, make_run("r2", ["b"]))
     assert not caplog.records
@@ -229,6 +251,8 @@ def test_what_is_confirmed_is_on_a_replica_or_it_is_told(sentinels, caplog):
     other.freeze()
     try:
         put_all(sink, make_run("r3", ["c"]))
+        put_all(hasty, make_run("r5", ["e"]))  # its connection is given up sooner than replicas are
+        assert not hasty.statistics().failures
         assert f"no replica of 127.0.0.1:{primary.port} answers" in caplog.text
         for event in make_run("r4", ["d"]):
             strict.put(event)
@@ -239,8 +263,11 @@ def test_what_is_confirmed_is_on_a_replica_or_it_is_told(sentinels, caplog):
         other.thaw()
     assert strict.stop(BOUND)
     assert sink.stop(BOUND)
-    read = read_log(sentinels.url, "waits", ends(4))
-    assert [text_of(events) for events in by_run(read).values()] == ["a", "b", "c", "d"]
+    assert hasty.stop(BOUND)
+    read = by_run(read_log(sentinels.url, "waits", ends(6)))
+    assert {run_id: text_of(events) for run_id, events in read.items()} == {
+        "r0": "0", "r1": "a", "r2": "b", "r3": "c", "r4": "d", "r5": "e",
+    }  # fmt: skip
 
 
 # --- refusals -----------------------------------------------------------------------------------

@@ -66,8 +66,8 @@ def test_sentinels_have_users_of_their_own():
         ("redis+sentinel://:secret@h", "behind the Sentinels comes the name of what they watch"),
         ("redis+sentinel://:secret@h/main/x", "the number of a database"),
         (
-            "redis+cluster://:secret@h/?shards=3",
-            "has no option 'shards'; there are maxlen, ttl, rep",
+            "redis+cluster://:secret@h/?spread=3",
+            "has no option 'spread'; there are maxlen, ttl, rep",
         ),
         ("redis+magic://:secret@h/", "no broker has URLs like"),
     ],

@@ -13,8 +13,10 @@ from streamll.serve import create_app
 WORDS = " ".join(f"word{n}" for n in range(60))
 
 
-@pytest.fixture(params=["redis", *COMPATIBLE_BACKENDS, "rabbitmq"])
+@pytest.fixture(params=["redis", *COMPATIBLE_BACKENDS, "rabbitmq", "redis-cluster"])
 def log(request, server_of):
+    if request.param == "redis-cluster":  # nobody else uses the log that has the default name there
+        return f"{server_of(request.param).url}?shards=4"
     return server_of(request.param).new_part()
 
 
@@ -58,6 +60,7 @@ def test_a_run_is_resumed_elsewhere_and_cancelled_from_there(practice, lm, log, 
         assert text_of([*(f.event for f in had), *rest]) == WORDS
         assert text_of(events_of(other, run["events"])) == WORDS
         assert other.get(run["url"]).json()["status"] == "ended"
+        assert run["run_id"] in [each["run_id"] for each in other.get("/runs").json()["runs"]]
         run = client.post("/runs", json=asked).json()
         with client.stream("GET", run["events"]) as response:
             coming = frames(response)

@@ -112,7 +112,7 @@ def _diagnose(error: BaseException, node: Node, answered: bool) -> Diagnosis:
         reason = "the user may not do this: it needs configure, write and read permission"
     elif "Authentication" in kind or "ACCESS_REFUSED" in text:
         reason = "user or password is wrong"
-    elif not kind.startswith("Channel") and ("vhost" in text or "got <Connection.Close" in text):
+    elif not kind.startswith("Channel") and ("vhost" in text or "<Connection.Close" in text):
         reason = "the virtual host of the URL does not exist, or this user may not use it"
     elif "replica on the local node" in text:
         return Diagnosis(

@@ -26,6 +26,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from streamll.brokers.rabbitmq import client as rabbitmq_client
 from streamll.brokers.source import READ_BATCH_ENTRIES, SourceOptions
 
 DELIVERY_LIMIT = 100
@@ -45,6 +46,13 @@ JOIN_TIMEOUT_S = 2.0
 HISTORY_POLL_S = 0.25
 """How often a member checks whether the history is empty for good."""
 
+LEADER_TIMEOUT_S = 5.0
+"""How long a member that comes back waits for its queues to have leaders; in an alarm they confirm
+nothing."""
+
+RETURN_S = 0.5
+"""How long a queue may take to notice lost connections, once it has a leader."""
+
 MARKER = b'{"v":1,"events":[]}'
 
 
@@ -63,16 +71,25 @@ class GroupMember:
         self._connection: Any = None
         self._channel: Any = None
         self._deliver: Callable[[Any], Awaitable[None]]
+        self._connect_again: Callable[[], Awaitable[Any]]
         self._following: asyncio.Task[None]
         self._consumers: dict[str, str] = {}  # queue to consumer tag
         self._held: dict[int, str] = {}  # unacknowledged delivery tag to consumer tag
         self._quiet = False  # nothing has been delivered since the history was checked
 
     async def join(
-        self, connection: Any, channel: Any, deliver: Callable[[Any], Awaitable[None]]
+        self,
+        connection: Any,
+        channel: Any,
+        deliver: Callable[[Any], Awaitable[None]],
+        connect_again: Callable[[], Awaitable[Any]],
     ) -> None:
-        """Have the group's messages delivered: soon, or once its history has been copied."""
+        """Have the group's messages delivered: soon, or once its history has been copied.
+
+        ``connect_again`` opens another connection to the same node.
+        """
         self._connection, self._channel, self._deliver = connection, channel, deliver
+        self._connect_again = connect_again
         self._consumers, self._held = {}, {}
         started = asyncio.Event()
         copies = await self._history_is_incomplete()
@@ -109,7 +126,9 @@ class GroupMember:
                 await self._complete_history()
             async with self._connection.channel() as declaring:
                 await self._declare_live(declaring)
-            self._created = True
+            comes_back, self._created = self._created, True
+            if comes_back:
+                await self._wait_for_returned()
             history = await queue_counts(self._connection, self._history)
             if history is not None:
                 await self._consume(self._history)
@@ -122,6 +141,32 @@ class GroupMember:
             await asyncio.sleep(HISTORY_POLL_S)
             if self._quiet:
                 await self._leave_history()
+
+    async def _wait_for_returned(self) -> None:
+        """Until the queues have taken back what this member's lost connection held.
+
+        They give that first then. Whoever consumes before gets later entries of the same runs first,
+        as where a node was killed and the queue's next leader is told of the consumer that comes back
+        before it has noticed the one that is gone.
+        """
+        with contextlib.suppress(Exception):  # there are other reasons not to be told
+            await asyncio.wait_for(self._reach_leaders(), LEADER_TIMEOUT_S)
+        await asyncio.sleep(RETURN_S)
+
+    async def _reach_leaders(self) -> None:
+        """Return once the queues have leaders, which confirm what they are sent.
+
+        Over a connection of its own: RabbitMQ does not listen to one that has published while there is
+        an alarm, and so to no acknowledgements.
+        """
+        connection = await self._connect_again()
+        try:
+            channel = await connection.channel(publisher_confirms=True)
+            for name in (self._history, self._live):
+                if await queue_counts(connection, name) is not None:
+                    await channel.default_exchange.publish(_persistent(MARKER), name)
+        finally:
+            await rabbitmq_client.close(connection)
 
     async def _consume(self, name: str) -> None:
         queue = await self._channel.get_queue(name, ensure=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
@@ -14,7 +15,7 @@ from streamll.brokers.overview import Overview
 from streamll.brokers.rabbitmq import client as rabbitmq_client
 from streamll.brokers.rabbitmq.address import Address, Node
 from streamll.brokers.rabbitmq.groups import GroupMember, queue_counts
-from streamll.brokers.source import READ_BATCH_ENTRIES, READ_TIMEOUT_S, Entry, Source, SourceOptions
+from streamll.brokers.source import READ_BATCH_ENTRIES, Entry, Source, SourceOptions
 from streamll.core.errors import ConfigurationError
 from streamll.flow.worker import LoopThread
 
@@ -26,6 +27,13 @@ LOOK_BACK_ENTRIES = 20_000
 LOOK_S = (0.25, 2.0)
 """How often a log that is not there yet is looked for, at first and at last: RabbitMQ writes an error into
 its own log each time."""
+
+LAST_CHUNK_ENTRIES = 65_535
+"""As many entries RabbitMQ sends unasked of a log's last chunk: all it has, so that its end is known."""
+
+EMPTY_CHECKS, EMPTY_CHECK_S = 10, 0.1
+"""How often in a row, and for how long, a log has to send nothing to count as empty, though RabbitMQ
+answers. It counts a log's entries some seconds late."""
 
 
 class RabbitMQSource(Source):
@@ -51,6 +59,9 @@ class RabbitMQSource(Source):
         self._watching: asyncio.Future[None]
         self._connected_at: float | None = None
         self._jumped_to = -1  # the latest offset that did not follow the one before
+        self._end = (
+            -1
+        )  # the log's last offset when it was connected to; known if nothing is waited for
         self._awaits_log = False
         self._look_s = self._look_at = 0.0
         starts = {"new": None, "beginning": -1}
@@ -91,10 +102,9 @@ class RabbitMQSource(Source):
         if self._awaits_log:
             return []
         # A stream is only read forwards, so its end is looked up first.
-        if found := await self._on_loop(self._scan, "last"):
-            first, last = max(0, found[0][0] - LOOK_BACK_ENTRIES), found[-1][0]
-            for _, body in reversed(await self._on_loop(self._scan, first, last)):
-                overview.add(body)
+        end = await self._on_loop(self._find_end)
+        for body in reversed(await self._on_loop(self._scan, end)):
+            overview.add(body)
         return overview.bodies
 
     async def lag(self) -> int | None:
@@ -128,18 +138,19 @@ class RabbitMQSource(Source):
         if loop is None or self._connection is None:
             raise ConnectionError("not connected")
 
-        async def run() -> T:
+        async def run() -> tuple[T] | None:
             try:
-                return await call(*arguments)
+                return (await call(*arguments),)
             except asyncio.CancelledError:
                 if self._loop is loop:
                     raise
-                # The connection was closed, and aio-pika would have waited for ever. This is a
-                # failure of the broker: a cancellation would end whoever waits for it.
-                raise ConnectionError("disconnected meanwhile") from None
+                # The connection was closed, and aio-pika would have waited for ever.
+                return None
 
-        result: T = await loop.run(run())
-        return result
+        result: tuple[T] | None = await loop.run(run())
+        if result is None:  # not a cancellation, which would end whoever waits for this
+            raise ConnectionError("disconnected meanwhile")
+        return result[0]
 
     # --- on the connection's loop ---------------------------------------------------------------
 
@@ -161,7 +172,8 @@ class RabbitMQSource(Source):
         self._answered = True
         self._channel = await self._open_channel()
         if self._group is not None:
-            await self._group.join(self._connection, self._channel, self._arrived.put)
+            again = functools.partial(rabbitmq_client.connect, node, self._address.heartbeat)
+            await self._group.join(self._connection, self._channel, self._arrived.put, again)
         elif not await self._appeared():
             self._after = -1 if self._after is None else self._after  # all it will have is new
         watching = rabbitmq_client.watch(self._channel, self._address.heartbeat)
@@ -183,6 +195,9 @@ class RabbitMQSource(Source):
         if not self._awaits_log:
             try:
                 await self._consume(self._channel, self._arrived, self._offset_spec())
+                # RabbitMQ agrees before it looks where the log ends; its next answer comes behind that.
+                await self._channel.set_qos(prefetch_count=READ_BATCH_ENTRIES)
+                self._end = -1 if self._options.waits else await self._find_end()
             except ChannelPreconditionFailed:
                 if not awaited:
                     raise
@@ -214,28 +229,70 @@ class RabbitMQSource(Source):
             self._group.check()
         if self._awaits_log and not await self._appears():
             return []
-        timeout = self._options.read_timeout
-        try:
-            messages = [await asyncio.wait_for(self._arrived.get(), timeout)]
-        except asyncio.TimeoutError:
-            return []
+        entries: list[Entry] = []
+        while not entries and (messages := await self._messages()):
+            entries = [entry for each in messages if (entry := await self._entry(each))]
+        return entries
+
+    async def _messages(self) -> list[Any]:
+        """What has arrived; nothing after ``read_timeout``, or behind the log's end."""
+        messages: list[Any] = []
+        if not self._options.waits:
+            if self._after is None or self._after >= self._end:
+                return []
+            messages.append(await _coming(self._arrived))
+        elif self._arrived.empty():
+            with contextlib.suppress(asyncio.TimeoutError):
+                timeout = self._options.read_timeout
+                messages.append(await asyncio.wait_for(self._arrived.get(), timeout))
         while not self._arrived.empty() and len(messages) < READ_BATCH_ENTRIES:
             messages.append(self._arrived.get_nowait())
-        return [entry for message in messages if (entry := await self._entry(message))]
+        return messages
 
-    async def _scan(self, start: Any, last: int | None = None) -> list[tuple[int, bytes]]:
-        """Offset and body of the entries from ``start`` on, to ``last`` or until none arrives."""
+    async def _find_end(self) -> int:
+        """The offset of the log's last entry now; -1 if it is empty.
+
+        That nothing arrives says nothing on a busy machine. But a stream delivers what it has in one
+        go, and answers afterwards.
+        """
         arrived: asyncio.Queue[Any] = asyncio.Queue()
-        found: list[tuple[int, bytes]] = []
+        async with self._connection.channel() as channel:
+            queue = await channel.declare_queue(self._queue, passive=True)
+
+            async def answer() -> None:
+                await channel.set_qos(prefetch_count=LAST_CHUNK_ENTRIES)
+                for _ in range(20):  # aio-pika hands messages over in tasks of its own
+                    await asyncio.sleep(0)
+
+            await answer()
+            await queue.consume(arrived.put, arguments={"x-stream-offset": "last"})
+            if queue.declaration_result.message_count:
+                messages = [await _coming(arrived)]
+            else:
+                messages, checks = [], 0
+                while not messages and checks < EMPTY_CHECKS:
+                    with contextlib.suppress(asyncio.TimeoutError):
+                        messages.append(await asyncio.wait_for(arrived.get(), EMPTY_CHECK_S))
+                    await answer()
+                    checks += 1
+            await answer()
+            while not arrived.empty():
+                messages.append(arrived.get_nowait())
+            return _offset_of(messages[-1]) if messages else -1
+
+    async def _scan(self, end: int) -> list[bytes]:
+        """The bodies of the entries up to ``end``, and of so many before it as are looked at."""
+        arrived: asyncio.Queue[Any] = asyncio.Queue()
+        found: list[bytes] = []
+        offset = max(-1, end - LOOK_BACK_ENTRIES)
         async with self._connection.channel() as channel:
             await channel.set_qos(prefetch_count=READ_BATCH_ENTRIES)
-            await self._consume(channel, arrived, start)
-            with contextlib.suppress(asyncio.TimeoutError):
-                while len(found) < LOOK_BACK_ENTRIES and (not found or found[-1][0] != last):
-                    timeout = READ_TIMEOUT_S if found else rabbitmq_client.CONNECT_TIMEOUT_S / 5
-                    message = await asyncio.wait_for(arrived.get(), timeout)
-                    await message.ack()
-                    found.append((_offset_of(message), message.body))
+            await self._consume(channel, arrived, offset + 1)
+            while offset < end:
+                message = await _coming(arrived)
+                await message.ack()
+                offset = _offset_of(message)
+                found.append(message.body)
         return found
 
     def _offset_spec(self) -> Any:
@@ -270,6 +327,14 @@ class RabbitMQSource(Source):
                 self._jumped_to = offset
         self._after = offset
         return Entry(cursor=str(offset), body=message.body)
+
+
+async def _coming(arrived: asyncio.Queue[Any]) -> Any:
+    """The next message of a log that has one: however busy RabbitMQ is, it comes."""
+    try:
+        return await asyncio.wait_for(arrived.get(), rabbitmq_client.CONFIRM_TIMEOUT_S)
+    except asyncio.TimeoutError:
+        raise ConnectionError("RabbitMQ stopped sending before the log's end") from None
 
 
 def _offset_of(message: Any) -> int:

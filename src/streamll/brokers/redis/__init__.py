@@ -5,10 +5,13 @@ the stream has one field, ``d``: an envelope (docs/wire.md).
 
 * Writing: ``XADD key MAXLEN ~ n * d body``, in a ``MULTI``/``EXEC`` per key and batch: all of its
   entries are in the stream or none, in order. ``PEXPIRE`` renews a key's time to live.
+  With ``replicas=``, and on clusters and under Sentinels, ``WAIT`` follows.
 * Reading: ``XREAD`` behind an entry id, which is the cursor.
 * Groups: ``XREADGROUP >`` gives each entry to one member and keeps it pending until ``XACK``.
   ``XAUTOCLAIM`` takes over entries that have been idle too long; ``XCLAIM … JUSTID`` resets the idle
   time of one's own without counting a delivery.
 
-Every command names one key, as Redis Cluster requires.
+Every command names one key, as Redis Cluster requires. ``servers`` knows who has it: one server, a
+cluster's primary, or the one that Sentinels name; ``transport`` and ``stream`` write and read there.
+With ``?shards=`` a log is several such streams (``shards``, ``sharded``).
 """

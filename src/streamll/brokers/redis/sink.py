@@ -73,11 +73,19 @@ class RedisSink(BrokerSink):
         self.replicas: int | None = given_once("replicas", replicas, in_url, None)
         if self.replicas is not None and self.replicas < 0:
             raise ConfigurationError("replicas must not be negative")
+        self._shards: int | None = in_url.get("shards")
+        if self._shards is not None and "{" in self.stream_key:
+            raise ConfigurationError(
+                f"{place.shown!r}: shards= spreads one log over several streams; with "
+                f"{self.stream_key!r} there are several already"
+            )
         self.destination = f"{place.shown} {self.stream_key}"
         self._delivered: set[bytes] = set()
 
     def _connect(self) -> Transport:
-        writing = transport.Writing(self.stream_key, self.maxlen, self.ttl, self.replicas)
+        writing = transport.Writing(
+            self.stream_key, self.maxlen, self.ttl, self.replicas, self._shards
+        )
         return transport.connect(writing, self._servers, self._delivered)
 
     def _diagnose(self, error: BaseException) -> Diagnosis:

@@ -23,6 +23,7 @@ from streamll.brokers.redis.servers import (
     key_on_cluster,
     redirection,
 )
+from streamll.brokers.redis.shards import shard_name, shard_of_entry
 from streamll.brokers.redis.urls import Address
 from streamll.brokers.send_buffer import PendingEntry
 from streamll.brokers.sink import Transport, fill
@@ -50,12 +51,20 @@ class Writing(NamedTuple):
         template: the stream's key; see ``fill``.
         maxlen, ttl: as of ``RedisSink``.
         replicas: how many have to have it; ``None``: one, where there is one.
+        shards: how many streams the log is spread over, if it is.
     """
 
     template: str
     maxlen: int | None
     ttl: float | None
     replicas: int | None
+    shards: int | None
+
+    def key_of(self, entry: PendingEntry) -> str:
+        """The name of the stream that an entry goes to."""
+        if self.shards is None:
+            return fill(self.template, entry)
+        return shard_name(self.template, shard_of_entry(entry, self.shards))
 
     def commands(self, key: str, bodies: list[bytes]) -> list[bytes]:
         """All of the bodies are appended to the stream, or none."""
@@ -149,6 +158,8 @@ class Replicas:
     def wait_command(self) -> list[bytes]:
         self._waits = self._count > 0 and time.monotonic() >= self._look_at
         timeout_ms = LOOK_MS if self._server in self._alone else WAIT_MS
+        if self._connection.socket_timeout:  # its reply comes before the connection counts as lost
+            timeout_ms = min(timeout_ms, int(500 * self._connection.socket_timeout))
         return [self._wait(timeout_ms)] if self._waits else []
 
     def read_reply(self) -> None:
@@ -175,7 +186,7 @@ class RedisTransport(Transport):
 
     def __init__(self, writing: Writing, servers: Servers) -> None:
         self._address = servers.address_for(b"")
-        self._template = writing.template
+        self._writing = writing
         self._servers = servers
         url = servers.place.url(self._address)
         with blaming(self._address):
@@ -184,7 +195,7 @@ class RedisTransport(Transport):
     def send(self, entries: list[PendingEntry]) -> None:
         keys: dict[str, list[bytes]] = {}
         for entry in entries:
-            keys.setdefault(fill(self._template, entry), []).append(entry.body)
+            keys.setdefault(self._writing.key_of(entry), []).append(entry.body)
         try:
             with blaming(self._address):
                 self._channel.write(keys)
@@ -222,7 +233,7 @@ class ClusterTransport(Transport):
         waiting: dict[str, list[PendingEntry]] = {}
         for entry in entries:
             if entry.heading not in self._delivered or not entry.heading:
-                key = key_on_cluster(fill(self._writing.template, entry))
+                key = key_on_cluster(self._writing.key_of(entry))
                 waiting.setdefault(key, []).append(entry)
         asked: dict[str, Address] = {}
         for _ in range(MAX_REDIRECTIONS + 1):

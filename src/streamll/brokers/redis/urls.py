@@ -50,11 +50,12 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "maxlen": maxlen_of,
     "ttl": positive_seconds,
     "replicas": replicas_of,
+    "shards": positive_count,
     "sentinel_username": str,
     "sentinel_password": str,
 }
 """What is not redis-py's: a sink's arguments that its URL may have as well, which readers check and
-ignore, and the user of the Sentinels."""
+ignore; in how many streams the log is, for both; and the user of the Sentinels."""
 
 
 class Address(NamedTuple):

@@ -25,9 +25,10 @@ from streamll.core.events import TERMINAL
 from streamll.core.positions import Position
 from streamll.core.wire import decode_batch, decode_entry
 from streamll.serve.log.buffer import RunBuffer
-from streamll.serve.log.frames import EntryJSON, Item, items_of
+from streamll.serve.log.frames import HEADING, EntryJSON, Item, items_of
 from streamll.serve.log.index import LISTED_RUNS, RunIndex
-from streamll.serve.log.tail import RETRY_S, LogTail
+from streamll.serve.log.places import BEGINNING
+from streamll.serve.log.tail import RETRY_S, LogTail, run_of
 
 SHORT_READ_IS_THE_END = ("sqlite:", "redis", "unix:")
 CLOCK_SKEW_S = 2.0
@@ -67,6 +68,7 @@ class RunLog:
         self._is_local = url.startswith("sqlite:")  # reconnecting for each batch costs nothing
         self._turns = asyncio.Semaphore(CONCURRENT_READS)
         self._tasks: list[asyncio.Task[None]] = []
+        self._survey: asyncio.Task[None] | None = None
         self._started_at = math.inf
 
     async def start(self) -> None:
@@ -82,9 +84,10 @@ class RunLog:
                 await asyncio.wait_for(self.tail.begun.wait(), left)
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-            await asyncio.wait({task})
+        for task in [self._survey, *self._tasks]:
+            if task is not None:
+                task.cancel()
+                await asyncio.wait({task})
         await asyncio.to_thread(self.sink.stop)
 
     @property
@@ -107,19 +110,18 @@ class RunLog:
         Raises:
             LogAway: it could not be read for ``away_s`` seconds.
         """
-        start = "beginning"
-        options = SourceOptions(
-            target=self._target, start=start, run_id=position.run_id, waits=False
-        )
-        source = open_source(self.url, options)
-        new_events = NewEvents(Deduplicator(position), source, start)
-        latest = time.time() + CLOCK_SKEW_S
+        place = await self._place_before(position.run_id)
+        source = self._source_of(position.run_id, place)
+        new_events = NewEvents(Deduplicator(position), source, BEGINNING)
+        run_id, latest = position.run_id, time.time() + CLOCK_SKEW_S
 
         async def items_in(entries: list[Entry]) -> list[Item]:
             nonlocal latest, position
             new_events.begin(entries)
             batch: list[Item] = []
             for entry in entries:
+                if entry is not entries[-1] and _is_of_another(entry, run_id):
+                    continue
                 with contextlib.suppress(WireError):  # another program's
                     decoded = decode_entry(entry.body)
                     events = await new_events.of(entry, decoded)
@@ -135,6 +137,47 @@ class RunLog:
                     yield batch
                 if latest < 0 or (batch and batch[-1].event.event_type in TERMINAL):
                     return
+
+    def _source_of(self, run_id: str | None, start: str) -> Source:
+        """Up to the log's present end."""
+        options = SourceOptions(target=self._target, start=start, run_id=run_id, waits=False)
+        return open_source(self.url, options)
+
+    async def _place_before(self, run_id: str) -> str:
+        """Where to begin to read a run: SQLite has an index of its own, others' logs are surveyed once."""
+        if self._is_local or not self.tail.begun.is_set():
+            return BEGINNING
+        if not self.tail.places.complete:
+            if self._survey is None or self._survey.done():
+                self._survey = asyncio.create_task(self._look_for_runs(), name="streamll survey")
+            await asyncio.wait({self._survey})
+        return self.tail.places.before(run_id)
+
+    async def _look_for_runs(self) -> None:
+        """Find where the runs begin that the log has by now."""
+        begins: dict[str, str] = {}
+        last, latest, is_over = BEGINNING, time.time() + CLOCK_SKEW_S, False
+
+        async def look(entries: list[Entry]) -> list[Item]:
+            nonlocal last, is_over
+            for entry in entries[-1:]:
+                with contextlib.suppress(WireError):
+                    events = decode_entry(entry.body).events
+                    is_over = bool(events) and events[-1].timestamp > latest
+            for entry in entries:
+                run_id = run_of(entry, HEADING.match(entry.body))
+                if run_id is not None and run_id not in begins:
+                    begins[run_id] = last
+                last = entry.cursor
+            return []
+
+        source = self._source_of(None, BEGINNING)
+        with contextlib.suppress(LogAway):  # the next reader tries again
+            async with contextlib.aclosing(self._batches(source, look, 0.0)) as batches:
+                async for _ in batches:
+                    if is_over:
+                        break
+            self.tail.places.found(begins, last)
 
     async def _batches(
         self,
@@ -297,6 +340,12 @@ class RunLog:
             with contextlib.suppress(WireError):
                 entries.append(decode_batch(body))
         self.index.fill(entries)
+
+
+def _is_of_another(entry: Entry, run_id: str) -> bool:
+    """Whether its first bytes say that it is of another run: then it need not be decoded."""
+    heading = HEADING.match(entry.body)
+    return heading is not None and run_of(entry, heading) not in (None, run_id)
 
 
 def _if_next(items: list[Item], position: Position) -> list[Item] | None:

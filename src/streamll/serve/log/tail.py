@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from streamll.core.wire import decode_entry
 from streamll.serve.log.buffer import RunBuffer
 from streamll.serve.log.frames import HEADING, EntryJSON
 from streamll.serve.log.index import RunIndex
+from streamll.serve.log.places import RunPlaces
 
 RETRY_S = 0.5
 
@@ -47,6 +49,16 @@ RUN_EVENT = b'"run.'
 """Stands in every entry with a run's first or last event."""
 
 
+def run_of(entry: Entry, heading: re.Match[bytes] | None) -> str | None:
+    """The run of an entry, by its ``HEADING`` where it has one."""
+    if heading is not None:
+        return None if heading["run"] is None else heading["run"].decode()
+    with contextlib.suppress(WireError):
+        for event in decode_entry(entry.body).events:
+            return event.run_id
+    return None
+
+
 class LogTail:
     """Puts each event that is appended into the ``RunBuffer`` of its run, if anybody here reads
     that, and each run into ``index``.
@@ -59,6 +71,7 @@ class LogTail:
         """Gets the messages of the server's processes, this one's included."""
         self.follows_all = True
         """Whether the events of runs that nobody reads here are decoded, too."""
+        self.places = RunPlaces()
         self.entries_read = 0
         self.delay_s = 0.0
         """From an event to its reading here, of the latest entry of another process that was decoded."""
@@ -135,6 +148,7 @@ class LogTail:
     async def _take(self, entry: Entry) -> None:
         self.entries_read += 1
         heading = HEADING.match(entry.body)
+        self.places.hear(run_of(entry, heading), entry.cursor)
         if heading is not None:
             if heading["writer"].decode() == self._sink.producer:
                 return
