@@ -7,8 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import warm
-
 from brokers.backends import Backend
 from brokers.servers import Wire
 
@@ -51,11 +49,11 @@ class LockedFileRoute(BlockableRoute):
 
     def __init__(self, backend: Backend) -> None:
         super().__init__(backend.url)
-        self._locker: warm.Popen | None = None
+        self._locker: subprocess.Popen | None = None
 
     def block(self) -> None:
         path = self.url.removeprefix("sqlite:///")
-        self._locker = warm.Popen(
+        self._locker = subprocess.Popen(
             [sys.executable, "-c", LOCK, path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

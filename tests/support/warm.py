@@ -109,7 +109,7 @@ class WarmPopen(subprocess.Popen):
     def _told(self, *flags: int) -> int:
         answer = self._answers.recv(32, *flags)
         if not answer:
-            raise RuntimeError("the server of warm processes has ended")
+            raise ConnectionResetError("the server of warm processes has ended")
         return int(answer)
 
     def _try_wait(self, wait_flags: int) -> tuple[int, int]:
@@ -118,12 +118,14 @@ class WarmPopen(subprocess.Popen):
         except BlockingIOError:
             return 0, 0
 
-    def _internal_poll(self, *_: Any, **__: Any) -> int | None:
+    def _internal_poll(self, _deadstate: int | None = None, **_: Any) -> int | None:
         if self.returncode is None and self._waitpid_lock.acquire(blocking=False):
             try:
                 pid, status = self._try_wait(os.WNOHANG)
                 if self.returncode is None and pid:
                     self._handle_exitstatus(status)
+            except OSError:  # it was forgotten, and the socket with it
+                self.returncode = _deadstate
             finally:
                 self._waitpid_lock.release()
         return self.returncode
