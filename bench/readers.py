@@ -46,6 +46,8 @@ SERVERS = 3
 CLIENTS = 4
 SPARE = 300
 """Descriptors that a process needs besides its readers' or sockets."""
+ARRIVING = 20
+"""Readers of a process that have asked and got nothing yet."""
 WORD = b"token "
 PLACE = re.compile(rb"^id: ([0-9a-f]+):([0-9]+)", re.MULTILINE)
 processes = multiprocessing.get_context("spawn")
@@ -230,8 +232,8 @@ def read(first: int, count: int, runs: int, tokens: int, ports: list[int], told:
         reader = Reader(number % runs, ports[number % len(ports)])
         readers.append(reader)
         selector.register(reader.socket, selectors.EVENT_READ, reader)
-        if number % 20 == 19:
-            take_all(selector, 0.0)
+        while sum(not each.words for each in readers[-2 * ARRIVING :]) >= ARRIVING:
+            take_all(selector, 0.1)
     while not all(reader.words for reader in readers):
         take_all(selector, 0.1)
     told.send({"ready": len(readers)})
