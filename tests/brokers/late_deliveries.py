@@ -12,7 +12,7 @@ from brokers.servers import Wire
 DELIVERY = b"\x00\x3c\x00\x3c"
 """The class and method with which the frame of a ``basic.deliver`` begins."""
 
-LATE_S = 1.3
+LATE_S = 1.1
 """More than any wait for entries that might come; less than those for an answer."""
 
 

@@ -41,7 +41,7 @@ def test_waiting_entries_of_a_run_are_joined():
     for entry, run in zip(entries, runs, strict=True):
         assert (entry.first_seq, entry.last_seq, entry.event_count) == (0, len(run) - 1, len(run))
     assert buffer.bytes == sum(entry.size for entry in entries)
-    buffer.sent(3)
+    buffer.sent(entries)
     assert (buffer.bytes, buffer.event_count, bool(buffer)) == (0, 0, False)
 
 
@@ -86,6 +86,28 @@ def test_only_entries_of_one_context_and_span_are_joined(context):
     spans = iter(["00-a-1", "00-a-1", "00-b-2", *["00-b-2"] * 40])
     put_one_by_one(buffer, run[:10], trace=lambda _: next(spans))
     assert [entry.event_count for entry in everything(buffer)] == [2, 8]
+
+
+def test_stuck_entries_stay_where_they_are():
+    """X17: what cannot be delivered now is left out, and sent as it was, in its run's order."""
+    buffer = SendBuffer(2**26, 2**24)
+    runs = [make_run(f"r{n}", ["a"] * 10) for n in range(3)]
+    for half in (slice(None, 5), slice(5, None)):
+        buffer.add([event for run in runs for event in run[half]], lambda _: None)
+        first = buffer.head(2, 10**9)
+    assert [entry.run_id for entry in first] == ["r0", "r1"]
+    buffer.sent(first[1:])
+    others = buffer.head(10, 10**9, lambda entry: entry.run_id == "r0")
+    assert {entry.run_id for entry in others} == {"r1", "r2"}
+    buffer.sent(others)
+    assert buffer.head(10, 10**9, lambda entry: entry.run_id == "r0") == []
+    left = everything(buffer)
+    assert left[0] is first[0]
+    numbers = [int(entry.heading.split(b":")[2].partition(b'"')[0]) for entry in left]
+    assert numbers == sorted(numbers)
+    assert events_of(left) == runs[0]
+    buffer.sent(left)
+    assert (buffer.bytes, buffer.event_count, bool(buffer)) == (0, 0, False)
 
 
 def test_the_gap_for_an_oversized_event_is_at_its_position():

@@ -191,3 +191,29 @@ def test_a_loop_thread_cancels_what_still_runs_when_it_stops():
     runner.call(start())
     runner.stop(BOUND)
     assert cancelled.is_set()
+
+
+def test_the_error_of_a_call_that_its_caller_has_left_is_not_logged(caplog):
+    """As of a read that is cancelled, and fails because its connection is closed meanwhile."""
+    runner = LoopThread("test-loop")
+    begun, failed = threading.Event(), threading.Event()
+
+    async def fails_when_cancelled():
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            failed.set()
+            raise ConnectionError("disconnected meanwhile") from None
+
+    async def leave():
+        call = asyncio.ensure_future(runner.run(fails_when_cancelled()))
+        await asyncio.to_thread(begun.wait, BOUND)
+        call.cancel()
+        await asyncio.wait({call})
+
+    asyncio.run(leave())
+    assert failed.wait(BOUND)
+    runner.stop(BOUND)
+    gc.collect()
+    assert caplog.records == []

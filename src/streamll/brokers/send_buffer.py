@@ -99,7 +99,7 @@ class SendBuffer:
         self._entries: deque[PendingEntry] = deque()
         self._latest: dict[str | None, PendingEntry] = {}  # of each run, unless a gap follows it
         self._join_bytes = min(JOIN_BYTES, max_entry_bytes, max_bytes // 8)
-        self._tried = 0  # so many of the oldest were sent before and may have arrived
+        self._renumbers = False  # entries that were sent before need ids above that of a gap
         self._lost: dict[str | None, int] = {}
         self._numbered = 0
 
@@ -115,34 +115,53 @@ class SendBuffer:
         while self.bytes > self.max_bytes and len(self._entries) > 1:
             entry = self._entries.popleft()
             self._forget(entry)
-            self._tried = 0  # entries behind the gap must get higher ids than the gap
+            self._renumbers = True
             self.dropped += entry.event_count
             self._lost[entry.run_id] = self._lost.get(entry.run_id, 0) + entry.original_count
 
-    def head(self, max_entries: int, max_bytes: int) -> list[PendingEntry]:
-        """The oldest entries, at least one, to be sent; they stay until ``sent``."""
+    def head(
+        self,
+        max_entries: int,
+        max_bytes: int,
+        is_stuck: Callable[[PendingEntry], bool] | None = None,
+    ) -> list[PendingEntry]:
+        """The oldest entries to be sent, at least one; they stay until ``sent``.
+
+        Those that are stuck are left out, and then it may be none.
+        """
         for run_id, count in self._lost.items():
-            self._entries.insert(self._tried, self._gap(run_id, count, "overflow"))
+            self._entries.appendleft(self._gap(run_id, count, "overflow"))
         self._lost.clear()
+        if self._renumbers:
+            self._renumbers = False
+            for entry in self._entries:
+                entry.heading = b""
         entries: list[PendingEntry] = []
         size = 0
         for entry in self._entries:
+            if is_stuck is not None and is_stuck(entry):
+                continue
             size += entry.size
             if entries and (len(entries) >= max_entries or size > max_bytes):
                 break
             entries.append(entry)
-        for entry in entries[self._tried :]:
-            self._numbered += 1
-            trace = f'"{tracing.KEY}":"{entry.traceparent}",' if entry.traceparent else ""
-            entry.heading = f'{{"id":"{self.producer}:{self._numbered}",{trace}'.encode()
-        self._tried = max(self._tried, len(entries))
+        for entry in entries:
+            if not entry.heading:
+                self._numbered += 1
+                trace = f'"{tracing.KEY}":"{entry.traceparent}",' if entry.traceparent else ""
+                entry.heading = f'{{"id":"{self.producer}:{self._numbered}",{trace}'.encode()
         return entries
 
-    def sent(self, count: int) -> None:
-        """The oldest ``count`` entries have been confirmed."""
-        for _ in range(count):
-            self._forget(self._entries.popleft())
-        self._tried -= count
+    def sent(self, entries: Sequence[PendingEntry]) -> None:
+        """These entries of ``head`` have been confirmed, usually all of it."""
+        for number, entry in enumerate(entries):
+            if self._entries[0] is not entry:  # some before it are stuck
+                gone = {id(each) for each in entries[number:]}
+                self._entries = deque(each for each in self._entries if id(each) not in gone)
+                break
+            self._entries.popleft()
+        for entry in entries:
+            self._forget(entry)
 
     def _pack(self, events: list[ev.Event], traceparent: str | None) -> None:
         """Encode events as one entry; as several if one would be too large."""

@@ -47,12 +47,32 @@ this long each time: short enough to find a broker that restarts within ``stop()
 Confirmed = Callable[[list[tuple[list[Event], bytes]], object], None]
 
 
+class PartlySent(Exception):
+    """Some entries were confirmed. The others go where nothing can be delivered for a while.
+
+    Attributes:
+        sent: those that were confirmed.
+        is_stuck: whether any other entry goes there as well; the rest is sent meanwhile.
+        failure: why.
+    """
+
+    def __init__(
+        self,
+        sent: list[PendingEntry],
+        is_stuck: Callable[[PendingEntry], bool],
+        failure: Exception,
+    ) -> None:
+        super().__init__(str(failure))
+        self.sent, self.is_stuck, self.failure = sent, is_stuck, failure
+
+
 class Transport(ABC):
     """A connection to a broker that appends entries to a log."""
 
     @abstractmethod
     def send(self, entries: list[PendingEntry]) -> object:
-        """Send in order; return when the broker has confirmed all of them, raise otherwise.
+        """Send in order; return when the broker has confirmed all of them, raise otherwise:
+        ``PartlySent`` if a part of the broker is away.
 
         The receipt that is returned tells a source of the same kind where the entries are, see
         ``Source.skip``.
@@ -132,6 +152,7 @@ class BrokerSink(BaseSink, ABC):
         self._listener: Confirmed | None = None
         self._transport: Transport | None = None
         self._used_at = self._retry_at = 0.0
+        self._is_stuck: Callable[[PendingEntry], bool] | None = None
         self._failures_in_a_row = 0
         self._traces: dict[str | None, str | None] = {}
         self._open_runs: OpenRuns | None = None
@@ -245,19 +266,42 @@ class BrokerSink(BaseSink, ABC):
         )
 
     def _ship(self) -> None:
-        """Send what waits, until nothing does or the broker fails."""
-        while self._buffer and not self._retry_in():
-            entries = self._buffer.head(SEND_BATCH_ENTRIES, SEND_BATCH_BYTES)
+        """Send what waits, until nothing does or the broker fails.
+
+        While a part of the broker is away, what is for the others goes on.
+        """
+        while self._buffer:
+            if not self._retry_in() and self._is_stuck is not None:
+                self._is_stuck = None
+                self._disconnect()
+            elif self._retry_in() and self._is_stuck is None:
+                return
+            entries = self._buffer.head(SEND_BATCH_ENTRIES, SEND_BATCH_BYTES, self._is_stuck)
+            if not entries:
+                return
             try:
                 if self._transport is None or self._is_lost(self._transport):
                     self._disconnect()
                     self._transport = self._connect()
                 receipt = self._transport.send(entries)
                 self._used_at = time.monotonic()
+            except PartlySent as error:
+                self._stuck(error)
             except Exception as error:  # noqa: BLE001 - whatever it is, the events are kept
+                self._is_stuck = None
+                self._disconnect()
                 self._broker_failed(error)
             else:
                 self._confirmed(entries, receipt)
+
+    def _stuck(self, error: PartlySent) -> None:
+        before, now = self._is_stuck, error.is_stuck
+        self._is_stuck = now if before is None else lambda entry: before(entry) or now(entry)
+        self._used_at = time.monotonic()
+        if error.sent:
+            self._confirmed(error.sent, None)
+        if before is None:
+            self._broker_failed(error.failure)
 
     def _is_lost(self, transport: Transport) -> bool:
         idle = time.monotonic() - self._used_at
@@ -267,15 +311,16 @@ class BrokerSink(BaseSink, ABC):
             return True
 
     def _confirmed(self, entries: list[PendingEntry], receipt: object) -> None:
-        self._buffer.sent(len(entries))
+        self._buffer.sent(entries)
         self._counts.update(
             handled=sum(entry.event_count for entry in entries),
             bytes_sent=sum(entry.size for entry in entries),
             entries=len(entries),
             batches=1,
         )
-        self._is_refused = False
-        if self._failures_in_a_row:
+        if self._is_stuck is None:
+            self._is_refused = False
+        if self._failures_in_a_row and self._is_stuck is None:
             self._failures_in_a_row = 0
             logger.info("sink %s: %s is back", type(self).__name__, self.destination)
         if self._listener is not None:
@@ -299,7 +344,6 @@ class BrokerSink(BaseSink, ABC):
         self._failures_in_a_row += 1
         pause = RETRY_BACKOFF.delay(self._failures_in_a_row)
         self._retry_at = time.monotonic() + (BREAKER_OPEN_S if pause is None else pause)
-        self._disconnect()
         # Last: who waits for this sink gives up now and logs that, behind the reason.
         self._is_refused = refused and reason == self._logged_error
 

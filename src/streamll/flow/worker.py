@@ -228,6 +228,10 @@ class LoopThread(Background):
 
     def _submit(self, awaitable: Awaitable[Any]) -> Future[Any]:
         async def wait() -> Any:
+            task = asyncio.current_task()
+            assert task is not None
+            # Its error is retrieved, so that a call which its caller has left logs nothing.
+            task.add_done_callback(lambda task: task.cancelled() or task.exception())
             return await awaitable
 
         return asyncio.run_coroutine_threadsafe(wait(), self._loop)

@@ -133,6 +133,40 @@ def test_killing_a_primary_of_a_cluster_loses_nothing(cluster):
             assert len(set(ids)) == len(ids)
 
 
+def test_a_part_that_is_away_holds_nobody_up(tmp_path):
+    """X17: a primary dies together with its replica; what is for the others is delivered at once."""
+    cluster = available(lambda: RedisCluster(tmp_path))
+    try:
+        for node in cluster.servers:
+            node.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
+        sink = open_sink(cluster.url, target="part:{run_id}", batch_size=1)
+        dead = cluster.primary_of("part:r0")
+        names = [f"r{n}" for n in range(12)]
+        elsewhere = [name for name in names if cluster.primary_of(f"part:{name}") is not dead]
+        put_all(sink, [event for name in names for event in make_run(name, ["a"])[:2]])
+        replica = cluster.servers[cluster.servers.index(dead) + 3]
+        replica.kill()
+        dead.kill()
+        large = ["x" * 2**20] * 6  # more than is sent at once waits before all others
+        tokens = {name: ["a"] * 6 if name in elsewhere else large for name in names}
+        late = {name: make_run(name, tokens[name])[2:] for name in names}
+        for position in range(len(late["r0"])):
+            for name in names:
+                sink.put(late[name][position])
+        for name in elsewhere:
+            assert len(read_log(cluster.url, f"part:{name}", ends(1))) == 12
+        waiting = sum(len(late[name]) for name in names if name not in elsewhere)
+        wait_until(lambda: sink.statistics().buffered == waiting, BOUND, "only these wait")
+        dead.start()  # empty: what it had was in its memory and its replica's
+        assert sink.stop(BOUND)
+        check_nothing_lost(sink)
+        for name in set(names) - set(elsewhere):
+            read = read_log(cluster.url, f"part:{name}", ends(1))
+            assert [plain(event) for event in read] == [plain(event) for event in late[name]]
+    finally:
+        cluster.stop()
+
+
 def test_killing_the_primary_under_sentinels_loses_nothing(sentinels):
     """X17: as above; the Sentinels name the one that takes over."""
     sinks, _ = through_a_fault(sentinels.url, "killed", lambda: sentinels.primary().kill())

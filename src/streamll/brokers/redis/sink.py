@@ -80,13 +80,12 @@ class RedisSink(BrokerSink):
                 f"{self.stream_key!r} there are several already"
             )
         self.destination = f"{place.shown} {self.stream_key}"
-        self._delivered: set[bytes] = set()
 
     def _connect(self) -> Transport:
         writing = transport.Writing(
             self.stream_key, self.maxlen, self.ttl, self.replicas, self._shards
         )
-        return transport.connect(writing, self._servers, self._delivered)
+        return transport.connect(writing, self._servers)
 
     def _diagnose(self, error: BaseException) -> Diagnosis:
         return diagnose(error, self._servers, answered=self._counts["handled"] > 0)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, NoReturn
 
 from streamll.brokers.redis import client as redis_client
 from streamll.brokers.redis.client import FIELD, NotReplicated
@@ -26,7 +26,7 @@ from streamll.brokers.redis.servers import (
 from streamll.brokers.redis.shards import shard_name, shard_of_entry
 from streamll.brokers.redis.urls import Address
 from streamll.brokers.send_buffer import PendingEntry
-from streamll.brokers.sink import Transport, fill
+from streamll.brokers.sink import PartlySent, Transport, fill
 from streamll.core.errors import logger
 
 WAIT_MS = 1000
@@ -219,36 +219,61 @@ class RedisTransport(Transport):
 class ClusterTransport(Transport):
     """A sink's connections to the primaries that its keys are on.
 
-    Each gets its part of a batch at the same time. What one of them has confirmed is not sent to it
-    again when another fails: ``delivered`` remembers it until the whole batch is through.
+    Each gets its part of a batch at the same time. Where one of them fails, the others go on.
     """
 
-    def __init__(self, writing: Writing, servers: Servers, delivered: set[bytes]) -> None:
+    def __init__(self, writing: Writing, servers: Servers) -> None:
         self._writing = writing
         self._servers = servers
-        self._delivered = delivered
         self._channels: dict[Address, Channel] = {}
 
     def send(self, entries: list[PendingEntry]) -> None:
         waiting: dict[str, list[PendingEntry]] = {}
         for entry in entries:
-            if entry.heading not in self._delivered or not entry.heading:
-                key = key_on_cluster(self._writing.key_of(entry))
-                waiting.setdefault(key, []).append(entry)
+            waiting.setdefault(self._key_of(entry), []).append(entry)
+        sent: set[str] = set()
+        failed: dict[str, Exception] = {}
         asked: dict[str, Address] = {}
         for _ in range(MAX_REDIRECTIONS + 1):
             attempt = _Attempt(self, waiting, asked)
             attempt.run()
-            for key in attempt.confirmed:
-                self._delivered.update(entry.heading for entry in waiting.pop(key))
+            sent.update(attempt.confirmed)
+            failed.update(attempt.failed)
+            waiting = {key: waiting[key] for key in attempt.redirected}
             if not waiting:
-                self._delivered.clear()
-                return
-            if attempt.failure is not None:
                 break
             asked = attempt.asked
-        self._servers.forget()
-        raise attempt.failure or attempt.redirection or AssertionError("nobody has refused")
+        failed.update(attempt.redirected)
+        if failed:
+            self._servers.forget()
+            self._raise(entries, sent, failed)
+
+    def _raise(
+        self, entries: list[PendingEntry], sent: set[str], failed: dict[str, Exception]
+    ) -> NoReturn:
+        away = {self._where(key) for key in failed} - {self._where(key) for key in sent}
+
+        stuck = dict.fromkeys(failed, True)
+
+        def is_stuck(entry: PendingEntry) -> bool:
+            key = self._key_of(entry)
+            if (
+                key not in stuck
+            ):  # decided once: later entries of a run must not overtake earlier ones
+                stuck[key] = self._where(key) in away
+            return stuck[key]
+
+        done = [entry for entry in entries if self._key_of(entry) in sent]
+        raise PartlySent(done, is_stuck, next(iter(failed.values())))
+
+    def _key_of(self, entry: PendingEntry) -> str:
+        return key_on_cluster(self._writing.key_of(entry))
+
+    def _where(self, key: str) -> Address | None:
+        """``None``: nobody has its slot."""
+        with contextlib.suppress(redis_client.NoPrimary):
+            return self._servers.address_for(encoded(key))
+        return None
 
     def channel(self, address: Address) -> Channel:
         if address not in self._channels:
@@ -268,14 +293,14 @@ class ClusterTransport(Transport):
             except Exception:  # noqa: BLE001 - a broken connection fails in its own way
                 lost = True
             if lost:
-                self._close(address)
+                self.drop(address)
         return False
 
     def close(self) -> None:
         for address in list(self._channels):
-            self._close(address)
+            self.drop(address)
 
-    def _close(self, address: Address) -> None:
+    def drop(self, address: Address) -> None:
         with contextlib.suppress(Exception):
             self._channels.pop(address).close()
 
@@ -293,10 +318,10 @@ class _Attempt:
         self._waiting = waiting
         self._ask = asked
         self.confirmed: list[str] = []
+        self.failed: dict[str, Exception] = {}
+        self.redirected: dict[str, Exception] = {}
         self.asked: dict[str, Address] = {}
-        """Keys that are on their way to another node, which takes them if asked to."""
-        self.redirection: Exception | None = None
-        self.failure: Exception | None = None
+        """Of those that were redirected: which are on their way to a node, and taken if it is asked."""
 
     def run(self) -> None:
         parts: dict[tuple[Address, bool], dict[str, list[bytes]]] = {}
@@ -305,7 +330,7 @@ class _Attempt:
             try:
                 address = to or self._transport.servers.address_for(encoded(key))
             except redis_client.NoPrimary as error:
-                self.failure = error
+                self.failed[key] = error
                 continue
             assert address is not None
             bodies = [entry.body for entry in entries]
@@ -321,14 +346,14 @@ class _Attempt:
                 channel = self._transport.channel(address)
                 channel.write(keys, asking=asking)
             except Exception as error:  # noqa: BLE001 - the others get their parts all the same
-                self.failure = at(address, error)
+                self._fail(address, keys, error)
             else:
                 written.append((address, channel))
         for address, channel in written:
             try:
                 refused = channel.read()
             except Exception as error:  # noqa: BLE001 - as above
-                self.failure = at(address, error)
+                self._fail(address, parts[address], error)
             else:
                 for key in parts[address]:
                     self._take(key, address, refused.get(key))
@@ -337,20 +362,24 @@ class _Attempt:
         if error is None:
             self.confirmed.append(key)
         elif to := redirection(error):
-            self.redirection = error
+            self.redirected[key] = error
             asked = self._transport.servers.redirected(to, address)
             if asked is not None:
                 self.asked[key] = asked
         else:
-            self.failure = at(address, error)
+            self.failed[key] = at(address, error)
+
+    def _fail(self, address: Address, keys: Iterable[str], error: Exception) -> None:
+        self._transport.drop(address)
+        self.failed.update(dict.fromkeys(keys, at(address, error)))
 
 
-def connect(writing: Writing, servers: Servers, delivered: set[bytes]) -> Transport:
+def connect(writing: Writing, servers: Servers) -> Transport:
     """Find the server, or the cluster's nodes, and connect. Raises what redis-py raises."""
     try:
         find(servers)
         if servers.kind == "cluster":
-            return ClusterTransport(writing, servers, delivered)
+            return ClusterTransport(writing, servers)
         if writing.replicas is None and servers.kind == "server":
             writing = writing._replace(replicas=0)  # who names one server relies on that one
         return RedisTransport(writing, servers)
