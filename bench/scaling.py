@@ -9,8 +9,8 @@ logs      one producer, one broker, one reader: CPU per token event of each, eve
           million events take of memory and disk. `streaming` is 500 runs at once, whose tokens come one
           by one, so that an entry holds one event; `burst` is run after run at full speed, as with a
           model that answers at once: then an entry holds many.
-late      a reader that comes late, or to another process than the run's: SQLite has an index, Redis and RabbitMQ
-          are read from their beginning.
+late      a reader that comes late, or to another process than the run's: SQLite has an index, in Redis and RabbitMQ
+          it reads past the entries of others. Here all of them come before its run.
 nodes     a Redis Cluster of one, two and three primaries, each with a replica; a stream for each of 300 runs.
 gateway   what a server process spends on an event that it delivers, and on a reader that waits.
 

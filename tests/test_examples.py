@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -150,7 +151,7 @@ def test_every_example_is_tested():
 
 @pytest.mark.parametrize("name", PRINTED)
 def test_an_example_runs_offline_and_prints_its_output(name, tmp_path):
-    answer = subprocess.run(
+    answer = warm.run(
         [sys.executable, EXAMPLES / f"{name}.py"],
         cwd=tmp_path,
         env={

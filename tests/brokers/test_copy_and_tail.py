@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+import warm
 
 from brokers.raw_log import raw_dead_letters
 from brokers.sample_runs import BOUND, check_order, ends, make_run, plain, read_log
@@ -55,7 +56,7 @@ def test_tail_into_a_closed_pipe_ends_and_writes_nothing(log, backend, form):
     """``tail … | head -2``, with much more to print than the pipe holds."""
     write(log, *(make_run(f"r{n}", ["some text"] * 500) for n in range(8)))
     command = ["tail", backend.url, "--target", log.name, "--from", "beginning", *form]
-    with subprocess.Popen(
+    with warm.Popen(
         [sys.executable, "-m", "streamll", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdout.readline()
@@ -69,7 +70,7 @@ def test_tail_into_a_closed_pipe_ends_and_writes_nothing(log, backend, form):
 def test_tail_ends_when_nobody_reads_it_although_nothing_comes(log, backend):
     write(log, make_run("r0", ["x"]))
     command = ["tail", backend.url, "--target", log.name, "--from", "beginning"]
-    with subprocess.Popen(
+    with warm.Popen(
         [sys.executable, "-m", "streamll", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdout.readline()
@@ -89,7 +90,7 @@ def test_tail_filters_and_prints_json(log, backend, capsys):
 def test_tail_follows_a_log_until_ctrl_c(log, backend):
     write(log, make_run("r1", ["a"]))
     command = ["tail", backend.url, "--target", log.name, "--from", "beginning", "--json"]
-    with subprocess.Popen(
+    with warm.Popen(
         [sys.executable, "-m", "streamll", *command], stdout=subprocess.PIPE, text=True
     ) as process:
         lines = [process.stdout.readline() for _ in range(7)]
@@ -180,7 +181,7 @@ def test_tail_of_a_log_that_is_not_there_says_what_it_waits_for(backend, tmp_pat
     target = backend.target()
     write(open_sink(backend.url, target=backend.target()), make_run("r0", ["x"]))
     command = ["tail", backend.url, "--target", target, "--json", "--from", "beginning"]
-    with subprocess.Popen(
+    with warm.Popen(
         [sys.executable, "-m", "streamll", *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

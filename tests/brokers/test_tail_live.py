@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
+import warm
 from patience import Stopwatch
 
 from brokers.sample_runs import BOUND, make_run
@@ -22,7 +23,7 @@ EVENTS = 30
 @contextmanager
 def tail(*arguments: str):
     """The command's output, line by line; at the end it gets Ctrl-C and ends well."""
-    with subprocess.Popen(
+    with warm.Popen(
         [sys.executable, "-m", "streamll", "tail", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -11,6 +11,7 @@ import sys
 from typing import NamedTuple
 
 import pytest
+import warm
 from emulator import Emulator, TerminalSession
 
 from streamll.cli.chat import TypingOut
@@ -169,7 +170,7 @@ def test_output_to_a_pipe_is_plain_text(server, chat):
 
 
 def test_without_a_key_a_practice_model_answers():
-    done = subprocess.run(
+    done = warm.run(
         [*CHAT, "--pace", "0"],
         input="What is a stream?\n", capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -249,7 +250,7 @@ def test_ctrl_c_in_a_pipe_ends_the_command_and_keeps_the_partial_reply(server, t
     server.script(Reply(TEXT, hold_after=2))
     file = tmp_path / "chat.json"
     model = ["--model", "openai/practice-model", "--base-url", server.openai_url]
-    process = subprocess.Popen(
+    process = warm.Popen(
         [*CHAT, *model, "--session", str(file)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip

@@ -15,6 +15,7 @@ import time
 from typing import NamedTuple, get_args
 
 import pytest
+import warm
 from emulator import TerminalSession
 from patience import BOUND, Stopwatch
 
@@ -92,7 +93,7 @@ class CommandResult(NamedTuple):
 
 def streamll(*arguments: str, **options) -> CommandResult:
     command = [sys.executable, "-m", "streamll", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, **options)
+    done = warm.run(command, capture_output=True, text=True, **options)
     return CommandResult(done.returncode, done.stdout, done.stderr)
 
 
@@ -171,7 +172,7 @@ def test_a_base_url_is_used_with_the_key_of_the_environment(server, monkeypatch)
 
 def test_a_closed_pipe_prints_no_traceback():
     """``streamll demo | head -1``."""
-    with subprocess.Popen(
+    with warm.Popen(
         [sys.executable, "-m", "streamll", "demo", "--pace", "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -414,9 +415,7 @@ def test_version_and_an_empty_command_line(capsys):
 def test_practice_prints_its_addresses_and_ends_with_ctrl_c():
     command = [sys.executable, "-m", "streamll", "practice", "--port", "0", "--pace", "0"]
     command += ["--dialect", "groq"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with warm.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             told = "".join(iter(process.stdout.readline, "\n"))
             told += "".join(iter(process.stdout.readline, "\n"))

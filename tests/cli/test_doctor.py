@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 
 import dspy
 import pytest
+import warm
 
 from streamll.cli.main import main
 
@@ -17,8 +17,9 @@ pytestmark = pytest.mark.since_3_4  # they name its places, and break them
 def doctor(breakage: str) -> tuple[int, dict]:
     """``streamll doctor --json`` in a process whose DSPy has been changed first."""
     code = f"import sys\n{breakage}\nfrom streamll.cli.main import main\n"
-    done = subprocess.run(
+    done = warm.run(
         [sys.executable, "-c", f"{code}sys.exit(main(['doctor', '--json']))"],
+        modules=warm.WITH_DSPY,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "Traceback" not in done.stderr

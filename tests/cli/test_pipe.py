@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import warm
 
 from streamll.testing import PracticeServer
 
@@ -39,7 +40,7 @@ def test_a_command_whose_pipe_is_closed_ends(command, tmp_path):
         (tmp_path / "ask.py").write_text(ASK.format(url=server.url))
         environment = {**os.environ, "OPENAI_API_KEY": "k", "OPENAI_BASE_URL": server.url}
         pace = ["--pace", str(PACE_S)] if command[0] == "demo" else []
-        with subprocess.Popen(
+        with warm.Popen(
             [sys.executable, "-m", "streamll", *command, *pace],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -82,7 +83,7 @@ time.sleep(0.6)
 def test_a_command_that_ends_by_itself_is_not_interrupted_after_its_end():
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run(
+    done = warm.run(
         [sys.executable, "-c", LEAVING],
         stdout=writing, stderr=subprocess.PIPE, timeout=BOUND, check=False,
     )  # fmt: skip

@@ -15,6 +15,7 @@ from unittest import mock
 
 import httpx
 import pytest
+import warm
 from patience import Stopwatch
 
 from streamll.cli.main import main
@@ -35,7 +36,7 @@ def serving(folder, *arguments, **environment):
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     command = [sys.executable, "-m", "streamll", "serve", "qa.py:qa", "--model", "practice"]
-    process = subprocess.Popen(
+    process = warm.Popen(
         [*command, "--port", str(port), *arguments],
         cwd=folder,
         env={**os.environ, **environment},
@@ -166,7 +167,7 @@ def test_a_port_in_use_is_reported_in_one_line_with_a_remedy(serve_command, work
 
 def test_an_address_of_another_machine_is_reported_in_one_line(folder):
     command = [sys.executable, "-m", "streamll", "serve", "qa:qa", "--model", "practice"]
-    ended = subprocess.run(
+    ended = warm.run(
         [*command, "--host", "203.0.113.9", "--port", "0"],
         cwd=folder,
         env={**os.environ, "STREAMLL_TOKENS": TOKEN},
@@ -209,7 +210,7 @@ def line_of(process):
 def begun(folder, *arguments):
     """A server at a free port that it found itself, and its address as it says it."""
     command = [sys.executable, "-m", "streamll", "serve", "qa.py:qa", "--model", "practice"]
-    process = subprocess.Popen(
+    process = warm.Popen(
         [*command, "--port", "0", *arguments],
         cwd=folder,
         stdout=subprocess.PIPE,

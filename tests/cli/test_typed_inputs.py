@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+import warm
 from emulator import TerminalSession
 
 from streamll.cli.main import main
@@ -267,7 +268,7 @@ def test_a_server_takes_from_messages_of_the_command_line(server, folder, target
     if target == "my_app:qa":
         options += ["--from-messages", "my_app:last"]
     command = [sys.executable, "-m", "streamll", "serve", target, *options]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+    with warm.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
         try:
             url = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())[0]
             messages = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 import threading
 
 import pytest
+import warm
 
 from brokers.sample_runs import BOUND, check_order, make_run
 from brokers.servers import wait_until
@@ -107,7 +107,7 @@ def test_one_that_is_run_at_once_does_not_begin_by_itself(url):
 def test_none_begins_by_itself_when_the_program_has_ended(url):
     """Nothing can be read then; what is written at exit may take a while."""
     more = "\nimport atexit, time\natexit.register(time.sleep, 1)"
-    done = subprocess.run(
+    done = warm.run(
         [sys.executable, "-c", BLOCK.format(url=url, how="subscribe") + more],
         capture_output=True, timeout=BOUND, text=True, check=True,
     )  # fmt: skip
@@ -123,7 +123,7 @@ def test_a_program_that_ends_before_is_told_what_is_missing(url, how, more):
     at_leisure = "from streamll.consumer import self_start; self_start.SELF_START_S = 60"
     block = BLOCK.format(url=url, how=how if how == "subscribe" else "on('*')")
     script = f"{at_leisure}\n{block}{more}"
-    done = subprocess.run(
+    done = warm.run(
         [sys.executable, "-c", script], capture_output=True, timeout=BOUND, text=True, check=True
     )
     assert ("was never started: `await consumer.run()`" in done.stderr) is (not more)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.resources
 import json
 import os
@@ -10,15 +11,17 @@ import subprocess
 import sys
 
 import dspy
+import httpx
 import jsonschema
 import pytest
 import ruamel.yaml
 from kubernetes_validate import latest_version, validate
 
-from brokers.servers import UNPACKED
+from brokers.servers import UNPACKED, free_port
 from deploy import promtool
 from deploy.dockerfile import ROOT, stages
 from serve import nginx
+from serve.serving import Server, wait_until
 from streamll.cli.serve import DRAIN_TIMEOUT_S
 from streamll.serve import Limits, create_app
 
@@ -52,33 +55,64 @@ def test_compose_takes_its_file():
     jsonschema.validate(read(DEPLOY / "compose.yml"), schema)
 
 
-def test_nginx_takes_its_file(tmp_path):
-    """With folders for what is buffered that are there: nginx creates them, and the image has its own."""
+@pytest.fixture
+def proxy(tmp_path):
+    """nginx with its file, and with folders, a port and a server that are there."""
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     folders = "".join(f"{kind}_temp_path {tmp_path}/{kind};\n" for kind in kinds)
-    config = tmp_path / "nginx.conf"
-    config.write_text(
-        (DEPLOY / "nginx.conf").read_text().replace("http {", f"http {{\n{folders}", 1)
-    )
-    place = ["-p", str(tmp_path), "-e", "stderr", "-g", f"pid {tmp_path}/pid;", "-c", str(config)]
-    done = subprocess.run(
-        [nginx.binary(), "-t", "-q", *place],
-        env={"LD_LIBRARY_PATH": str(UNPACKED / "usr/lib" / f"{os.uname().machine}-linux-gnu")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    config, port = tmp_path / "nginx.conf", free_port()
+
+    def start(upstream: int, *options: str) -> tuple[str, subprocess.Popen]:
+        text = (DEPLOY / "nginx.conf").read_text().replace("http {", f"http {{\n{folders}", 1)
+        text = text.replace("listen 8080;", f"listen 127.0.0.1:{port};")
+        config.write_text(text.replace("server:8000;", f"127.0.0.1:{upstream};"))
+        own = f"daemon off; pid {tmp_path}/pid;"
+        place = ["-p", str(tmp_path), "-e", "stderr", "-g", own, "-c", str(config)]
+        return f"http://127.0.0.1:{port}", subprocess.Popen(
+            [nginx.binary(), *options, *place],
+            env={"LD_LIBRARY_PATH": str(UNPACKED / "usr/lib" / f"{os.uname().machine}-linux-gnu")},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+def test_nginx_takes_its_file(proxy):
+    _, checking = proxy(8000, "-t", "-q")
+    _, said = checking.communicate(timeout=60)
+    assert (checking.returncode, said) == (0, "")
+
+
+def test_nginx_passes_everything_on_but_the_metrics(proxy, tmp_path):
+    app = create_app(dspy.Predict("question -> answer"), log=f"sqlite:///{tmp_path}/log.db")
+    server = Server(app)
+    url, running = proxy(server.port)
+    try:
+        with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
+
+            def healthy() -> bool:
+                with contextlib.suppress(httpx.TransportError):
+                    return client.get("/healthz").status_code == 200
+                return False
+
+            wait_until(healthy, what="nginx's start")
+            assert client.get("/runs").json() == {"runs": []}
+            assert client.get("/metrics").status_code == 404
+    finally:
+        running.terminate()
+        running.communicate(timeout=60)
+        server.stop()
 
 
 def test_nginx_has_the_settings_of_the_page_about_proxies():
     page = (ROOT / "docs" / "proxy.md").read_text()
-    asked = re.findall(
-        r"^ *(proxy_\w+ [^;]+;|map [^\n]+)$", page.split("```nginx")[1], re.MULTILINE
-    )
+    blocks = "".join(re.findall(r"```nginx\n(.*?)```", page, re.DOTALL))
+    asked = re.findall(r"^ *(proxy_\w+ [^;]+;|map [^\n]+)$", blocks, re.MULTILINE)
     config = (DEPLOY / "nginx.conf").read_text()
-    settings = [each for each in asked if not each.startswith("proxy_pass")]
-    assert len(settings) >= 5
+    settings = {each for each in asked if not each.startswith("proxy_pass")}
+    assert len(settings) >= 8
     assert [each for each in settings if each not in config] == []
     assert "'$remote_addr [$time_local] $request_method $uri" in page
     assert "'$remote_addr [$time_local] $request_method $uri" in config

@@ -23,9 +23,9 @@ class ServerProcess:
     def __init__(self, log, model_url, lost_seconds=60.0, script=__file__, names=()):
         arguments = [sys.executable, script, log, model_url, str(lost_seconds), *names]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        self._process = subprocess.Popen(
-            arguments, stdout=subprocess.PIPE, env=environment, text=True
-        )
+        import warm  # not where this file is the server's script
+
+        self._process = warm.Popen(arguments, stdout=subprocess.PIPE, env=environment, text=True)
         self.port = int(self._process.stdout.readline())
         self.url = f"http://127.0.0.1:{self.port}"
         deadline = time.monotonic() + BOUND

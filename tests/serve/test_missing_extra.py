@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
+import warm
 
 WITHOUT = "import sys; sys.modules['starlette'] = sys.modules['uvicorn'] = None\n"
 INSTALL = "in a checkout of streamll: pip install '.[serve]'"
@@ -13,7 +13,7 @@ INSTALL = "in a checkout of streamll: pip install '.[serve]'"
 
 def run(code):
     command = [sys.executable, "-c", WITHOUT + code]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return warm.run(command, modules=warm.WITH_DSPY, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import textwrap
 import traceback
 
 import pytest
+import warm
 
 from streamll.core.events import Status
 from streamll.sinks import BaseSink, JSONLSink, read_jsonl
@@ -28,7 +29,7 @@ def run_script(body: str) -> subprocess.CompletedProcess:
                 sys.stdout.write(event.message + "\\n")
                 sys.stdout.flush()
     """
-    return subprocess.run(
+    return warm.run(
         [sys.executable, "-c", textwrap.dedent(prelude) + textwrap.dedent(body)],
         capture_output=True,
         text=True,

@@ -16,6 +16,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import warm
 from emulator import TerminalSession
 
 from streamll.capture.run.options import CaptureOptions
@@ -59,7 +60,7 @@ def script(tmp_path: Path, body: str) -> list[str]:
 
 
 def piped(*command: str, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, **options)
+    return warm.run(command, capture_output=True, text=True, **options)
 
 
 DONE = "● QA\n  answer  Paris is nice.\n✓ done in 1.2 s · ≈3 tokens\n\nthe end"
@@ -139,7 +140,7 @@ def test_a_closed_pipe_is_no_error(tmp_path):
         print("survived", file=sys.stderr)
         """,
     )
-    with subprocess.Popen(
+    with warm.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout.readline() == "[RUN] QA started\n"

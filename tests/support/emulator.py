@@ -12,9 +12,12 @@ import re
 import select
 import struct
 import subprocess
+import sys
 import termios
 import time
 from collections.abc import Callable
+
+import warm
 
 from streamll.terminal.text import character_cells
 
@@ -117,7 +120,8 @@ class TerminalSession:
         self.raw = ""
         self._ours, theirs = os.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        self.process = subprocess.Popen(
+        popen = warm.Popen if command[0] == sys.executable else subprocess.Popen
+        self.process = popen(
             command,
             stdin=theirs,
             stdout=theirs,

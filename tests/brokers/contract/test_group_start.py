@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import threading
 import time
 
 import pytest
+import warm
 
 from brokers.backends import backend_of, script
 from brokers.sample_runs import BOUND, by_run, check_order, make_run
@@ -150,7 +150,7 @@ def test_rabbitmq_restarts_the_history_copy_when_the_copying_member_dies(rabbit)
         consumer = EventConsumer(url, target, group="g", start="beginning")
         consumer.run_sync()
     """
-    copying = subprocess.Popen(script(rabbit, target, body))
+    copying = warm.Popen(script(rabbit, target, body))
     group = f"{target}.group.g"
     history, filling = f"{group}.history", f"{group}.filling"
     wait_until(lambda: queues(rabbit.url, history)[0], BOUND, "it copies")

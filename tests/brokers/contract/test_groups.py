@@ -14,6 +14,7 @@ import time
 from collections import Counter
 
 import pytest
+import warm
 
 from brokers.backends import BACKENDS, CLUSTERS, COMPATIBLE_BACKENDS, backend_of, script
 from brokers.raw_log import FOREIGN, put_raw, raw_dead_letters
@@ -52,9 +53,7 @@ class Member:
 
     def __init__(self, backend, target: str, handling: str, **options) -> None:
         body = self.BODY.format(options=options, handling=handling)
-        self.process = subprocess.Popen(
-            script(backend, target, body), stdout=subprocess.PIPE, text=True
-        )
+        self.process = warm.Popen(script(backend, target, body), stdout=subprocess.PIPE, text=True)
         self.told: dict[str, list[str]] = {"begun": [], "done": [], "received": []}
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+import warm
 
 from brokers.backends import BACKENDS, backend_of, script
 from brokers.raw_log import RAW_LOGS
@@ -43,7 +44,7 @@ def broker(request, server_of, tmp_path_factory):
 def abandoned(broker):
     """Logs whose process was killed in the middle of a run in each."""
     target = broker.target()
-    with subprocess.Popen(
+    with warm.Popen(
         script(broker, target, PRODUCER.format(logs=LOGS)),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -114,7 +115,7 @@ def test_handlers_are_told_and_the_log_is_as_it_was(backend, killed):
 
 def test_tail_of_the_run_ends(backend, killed):
     command = ["tail", backend.url, "--target", killed, "--run", "r1", "--lost-seconds", "1"]
-    done = subprocess.run(
+    done = warm.run(
         [sys.executable, "-m", "streamll", *command, "--json"],
         capture_output=True, text=True, timeout=BOUND, check=True,
     )  # fmt: skip

@@ -9,6 +9,7 @@ import threading
 import traceback
 
 import pytest
+import warm
 
 from brokers.backends import script
 from brokers.sample_runs import BOUND, by_run, check_order, ends, make_run, read_log, text_of
@@ -24,7 +25,7 @@ def test_process_exit_flushes_its_sinks(backend):
         for event in make_run("r1", [f"w{i} " for i in range(500)]):
             sink.put(event)
     """
-    subprocess.run(script(backend, target, body), check=True, timeout=BOUND)
+    warm.run(script(backend, target, body), check=True, timeout=BOUND)
     read = read_log(backend.url, target, ends(1))
     check_order(read)
     assert text_of(read) == "".join(f"w{i} " for i in range(500))
@@ -46,7 +47,7 @@ def test_events_confirmed_before_a_kill_are_read(backend):
             print(sink.statistics().handled, flush=True)
             time.sleep(0.01)
     """
-    process = subprocess.Popen(script(backend, target, body), stdout=subprocess.PIPE, text=True)
+    process = warm.Popen(script(backend, target, body), stdout=subprocess.PIPE, text=True)
     confirmed = 0
     for line in process.stdout:
         confirmed = int(line)
@@ -107,7 +108,7 @@ def test_a_consumer_finishes_its_work_on_sigterm(backend):
         consumer.run_sync()
         print(consumer.statistics().handled)
     """
-    process = subprocess.Popen(script(backend, target, body), stdout=subprocess.PIPE, text=True)
+    process = warm.Popen(script(backend, target, body), stdout=subprocess.PIPE, text=True)
     sink = open_sink(backend.url, target=target)
     for event in make_run("r0", ["a"])[:4]:
         sink.put(event)

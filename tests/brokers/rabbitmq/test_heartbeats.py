@@ -65,7 +65,7 @@ def test_a_sink_sends_again_what_a_silent_network_did_not_confirm(rabbit, wire):
 
 
 @pytest.mark.parametrize("group", [None, "g"])
-def test_a_reader_connects_again_where_the_network_is_silent(rabbit, wire, group):
+def test_a_reader_connects_again_where_the_network_is_silent(rabbit, wire, group, caplog):
     target = unique_name()
     sink = RabbitMQSink(rabbit.url, target=target)
     runs = [make_run(f"r{n}", "abc") for n in range(2)]
@@ -81,6 +81,7 @@ def test_a_reader_connects_again_where_the_network_is_silent(rabbit, wire, group
     assert sink.stop(BOUND)
     soon.wait_for_ends(2)
     assert soon.consumer.statistics().reconnects > 0
+    assert "RabbitMQ was silent for 1 s" in caplog.text  # aiormq would have noticed after six
     assert later.consumer.statistics().reconnects == 0
     wire.cut()
     wire.mend()

@@ -168,3 +168,27 @@ def test_replicas_are_as_many_as_asked_for_and_stay_as_they_are(cluster, in_orde
     lost = BackgroundReader(elsewhere.url, target)
     wait_until(lambda: "no replica of the log" in caplog.text, BOUND, "it is told")
     lost.stop()
+
+
+if THOROUGH:
+
+    def test_without_a_majority_events_wait(cluster, in_order):
+        """Two of three nodes are killed. Nothing is confirmed until one is back; then all arrives."""
+        target = unique_name()
+        left, *killed = cluster.nodes
+        sink = RabbitMQSink(url_of([left, *killed]), target=target, heartbeat=2)
+        before, after = make_run("r1", ["a"]), make_run("r2", ["b"])
+        for event in before:
+            sink.put(event)
+        assert sink.catch_up(BOUND)
+        time.sleep(7)  # what is killed right after a cluster's first stream does not find it again
+        for node in killed:
+            node.kill()
+        for event in after:
+            sink.put(event)
+        wait_until(lambda: sink.statistics().failures >= 2, BOUND, "nobody confirms")
+        assert sink.statistics().buffered == len(after)
+        killed[0].start()
+        assert sink.stop(BOUND)
+        check_nothing_lost(sink)
+        check_complete(read_log(cluster.url, target, ends(2)), [before, after])

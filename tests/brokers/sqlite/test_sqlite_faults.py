@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import warm
 
 from brokers.backends import Backend
 from brokers.blockable import LockedFileRoute, shorten_timeouts
@@ -106,7 +106,7 @@ def test_events_wait_while_the_disk_is_full(tmp_path):
     """X10: the files must not grow in the middle of 20 runs; with room again everything is there."""
     url = url_of(tmp_path / "log.db")
     tests = str(Path(__file__).parents[2])
-    done = subprocess.run(
+    done = warm.run(
         [sys.executable, "-c", textwrap.dedent(FULL).format(tests=tests, url=url)],
         capture_output=True,
         text=True,

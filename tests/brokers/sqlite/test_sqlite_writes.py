@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+import warm
 
 from streamll.brokers.opening import open_source
 from streamll.brokers.source import SourceOptions
@@ -83,7 +84,7 @@ def test_a_write_of_another_process_wakes_it(url, hearing):
         await source.close()
         return decode_batch(entry.body)
 
-    with subprocess.Popen(
+    with warm.Popen(
         [sys.executable, "-c", WRITER, url],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

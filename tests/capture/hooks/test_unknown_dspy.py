@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import dspy
 import pytest
+import warm
 from dspy_lines import HAS_ENGINES
 from programs import QA
 
@@ -39,8 +39,8 @@ assert sink.events[-1].event_type == "run.end"
 
 
 def run(breakage):
-    return subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(breakage=breakage)],
+    return warm.run(
+        [sys.executable, "-c", PROGRAM.format(breakage=breakage)], modules=warm.WITH_DSPY,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
 

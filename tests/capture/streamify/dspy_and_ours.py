@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import dspy
 import pytest
+import warm
 
 import streamll
 
@@ -87,7 +88,7 @@ async def values(stream, count: int) -> list:
 def in_a_process(code: str, *arguments: str, timeout: float = 15) -> str:
     """What a program prints; ``"hangs"`` if it has to be killed."""
     try:
-        return subprocess.run(
+        return warm.run(
             [sys.executable, "-c", textwrap.dedent(code), *arguments],
             capture_output=True,
             text=True,

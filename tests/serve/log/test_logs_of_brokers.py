@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import dspy
 import pytest
 
 from brokers import servers
 from brokers.backends import COMPATIBLE_BACKENDS
+from brokers.sample_runs import make_run
 from serve.serving import events_of, frames, text_of, wait_until
+from streamll.core.positions import Position
+from streamll.core.wire import decode_entry
 from streamll.serve import create_app
+from streamll.serve.log.run_log import RunLog
+from streamll.sinks import open_sink
 
 WORDS = " ".join(f"word{n}" for n in range(60))
 
@@ -68,3 +75,29 @@ def test_a_run_is_resumed_elsewhere_and_cancelled_from_there(practice, lm, log, 
                 pass
             assert other.delete(run["url"]).status_code == 202
             assert [f.event for f in coming][-1]["event_type"] == "run.cancelled"
+
+
+def test_a_late_reader_decodes_few_entries_of_others(log, monkeypatch):
+    """These logs have no index, so all of them pass by."""
+    decoded = []
+
+    def counted(body):
+        decoded.append(body)
+        return decode_entry(body)
+
+    monkeypatch.setattr("streamll.serve.log.run_log.decode_entry", counted)
+    sink = open_sink(log)
+    for number in range(300):
+        for event in make_run(f"other{number}", "a"):
+            sink.put(event)
+    run = make_run("late", "b")
+    for event in run:
+        sink.put(event)
+    assert sink.stop(60)
+
+    async def read():
+        history = RunLog(log).history(Position("late"))
+        return [item.event async for items in history for item in items]
+
+    assert asyncio.run(read()) == run
+    assert len(decoded) < 30

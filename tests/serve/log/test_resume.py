@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import random
-import subprocess
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ import dspy
 import httpx
 import msgspec
 import pytest
+import warm
 import websockets.asyncio.client as async_ws
 
 from serve.runs import Scribe
@@ -157,7 +157,7 @@ def processes(common_log):
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             port = found.getsockname()[1]
-        children.append(subprocess.Popen([sys.executable, "-c", SERVE, common_log, str(port)]))
+        children.append(warm.Popen([sys.executable, "-c", SERVE, common_log, str(port)]))
         urls.append(f"http://127.0.0.1:{port}")
 
     def answers(url):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import httpx
 import pytest
+import warm
 
 from brokers.servers import free_port
 from serve.routes.test_embedded import WORDS
@@ -40,7 +40,7 @@ def server(request, practice, log):
         "PRACTICE_LOG": log,
     }
     command = COMMANDS[request.param].format(port=port).split()
-    process = subprocess.Popen(
+    process = warm.Popen(
         [sys.executable, *command, "serve.routes.own_app:app"],
         env=environment,
         start_new_session=True,

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import dspy
 import pytest
+import warm
 from viewer.conftest import shown_text, wait_text
 
 from streamll.cli.main import main
@@ -49,7 +50,7 @@ def recording(practice, tmp_path):
 def replaying(path, *options):
     """``streamll replay FILE --web`` in a process of its own: it, its page's address, its port."""
     command = [sys.executable, "-m", "streamll", "replay", str(path), "--web", *options]
-    process = subprocess.Popen(
+    process = warm.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
     )
     try:

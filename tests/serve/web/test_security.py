@@ -6,12 +6,12 @@ import json
 import logging
 import os
 import socket
-import subprocess
 import sys
 
 import dspy
 import httpx
 import pytest
+import warm
 import websockets
 import websockets.sync.client as ws
 
@@ -178,7 +178,7 @@ def test_a_public_address_without_a_token_is_refused(lm, recorded, qa):
     """By the command before it listens, and by the application under any server."""
     command = [sys.executable, "-m", "streamll", "serve", "dspy:Predict", "--host", "0.0.0.0"]
     environment = {k: v for k, v in os.environ.items() if k != "STREAMLL_TOKENS"}
-    told = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    told = warm.run(command, capture_output=True, text=True, env=environment, check=False)
     assert (told.returncode, "STREAMLL_TOKENS" in told.stderr) == (2, True)
 
     async def ask(server, **options):

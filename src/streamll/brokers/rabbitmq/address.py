@@ -58,6 +58,9 @@ class Node(NamedTuple):
     name: str
     url: str
 
+    def __repr__(self) -> str:
+        return f"Node({self.name!r})"
+
 
 class NoNodeAvailable(Exception):
     """None of a cluster's nodes could be used; ``failures`` has each one's error, in the URL's order."""
@@ -87,8 +90,10 @@ class Address:
         self.shown = without_password(url)
         self.url, in_url = take_options(url, OPTIONS, CLIENT_OPTIONS)
         """Without the options that are not the client's."""
-        parts = [split(each, "RabbitMQ", SCHEMES) for each in _url_of_each_node(self.url)]
-        self.nodes = [Node(each.netloc.rpartition("@")[2], each.geturl()) for each in parts]
+        urls = _url_of_each_node(self.url)
+        parts = [split(each, "RabbitMQ", SCHEMES) for each in urls]
+        hosts = [each.netloc.rpartition("@")[2] or "localhost" for each in parts]
+        self.nodes = [Node(*each) for each in zip(hosts, urls, strict=True)]
         files = parse_qs(parts[0].query)
         check_files(self.shown, {name: files.get(name, [None])[0] for name in _CERTIFICATE_FILES})
         for name, argument in arguments.items():
