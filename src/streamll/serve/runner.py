@@ -32,6 +32,7 @@ from streamll.core.run_view import (
     closing_events,
     silence_notice,
 )
+from streamll.flow.ending import end
 from streamll.serve.log.buffer import RunBuffer
 from streamll.serve.log.controls import Controls
 from streamll.serve.log.run_log import APPEARS_S, RunLog
@@ -84,8 +85,7 @@ class Runner:
         await self.wait(CANCEL_S)
         clock, self._clock = self._clock, None
         if clock is not None:
-            clock.cancel()
-            await asyncio.wait({clock})
+            await end(clock)
         await self.run_log.close()
 
     async def wait(self, seconds: float) -> None:

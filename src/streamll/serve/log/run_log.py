@@ -24,6 +24,7 @@ from streamll.core.errors import LogAway, ServerStopping, WireError, logger
 from streamll.core.events import TERMINAL
 from streamll.core.positions import Position
 from streamll.core.wire import decode_batch, decode_entry
+from streamll.flow.ending import end, endable
 from streamll.serve.log.buffer import RunBuffer
 from streamll.serve.log.frames import HEADING, EntryJSON, Item, items_of
 from streamll.serve.log.index import LISTED_RUNS, RunIndex
@@ -76,7 +77,7 @@ class RunLog:
         create_parent_folder(self.url)
         if not self._tasks:
             self._started_at = time.monotonic()
-            self._tasks = [asyncio.create_task(self.tail.run(), name="streamll log tail")]
+            self._tasks = [asyncio.create_task(endable(self.tail.run()), name="streamll log tail")]
             self._tasks += [asyncio.create_task(self._fill_index(), name="streamll run index")]
         left = self._started_at + START_S - time.monotonic()
         if not self.tail.begun.is_set() and left > 0:
@@ -84,10 +85,7 @@ class RunLog:
                 await asyncio.wait_for(self.tail.begun.wait(), left)
 
     async def close(self) -> None:
-        for task in [self._survey, *self._tasks]:
-            if task is not None:
-                task.cancel()
-                await asyncio.wait({task})
+        await end(*filter(None, [self._survey, *self._tasks]))
         await asyncio.to_thread(self.sink.stop)
 
     @property
