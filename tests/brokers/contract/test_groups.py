@@ -15,6 +15,7 @@ from collections import Counter
 
 import pytest
 import warm
+from profiles import THOROUGH
 
 from brokers.backends import BACKENDS, CLUSTERS, COMPATIBLE_BACKENDS, backend_of, script
 from brokers.raw_log import FOREIGN, put_raw, raw_dead_letters
@@ -27,7 +28,7 @@ from streamll.core.events import Status
 from streamll.sinks import open_sink
 
 
-@pytest.fixture(params=[*BACKENDS, *COMPATIBLE_BACKENDS, *CLUSTERS])
+@pytest.fixture(params=[*BACKENDS, *COMPATIBLE_BACKENDS, *(CLUSTERS if THOROUGH else [])])
 def any_backend(request, server_of, tmp_path):
     return backend_of(request.param, server_of, tmp_path)
 

@@ -83,7 +83,11 @@ class RedisSink(BrokerSink):
 
     def _connect(self) -> Transport:
         writing = transport.Writing(
-            self.stream_key, self.maxlen, self.ttl, self.replicas, self._shards
+            template=self.stream_key,
+            limit=() if self.maxlen is None else (b"MAXLEN", b"~", b"%d" % self.maxlen),
+            ttl_ms=None if self.ttl is None else b"%d" % int(self.ttl * 1000),
+            replicas=self.replicas,
+            shards=self._shards,
         )
         return transport.connect(writing, self._servers)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from typing import Any, NamedTuple, NoReturn
 
 from streamll.brokers.redis import client as redis_client
@@ -49,14 +50,15 @@ class Writing(NamedTuple):
 
     Attributes:
         template: the stream's key; see ``fill``.
-        maxlen, ttl: as of ``RedisSink``.
+        limit: how many entries a stream keeps, as ``XADD`` takes it.
+        ttl_ms: how long a stream is kept, if not for ever.
         replicas: how many have to have it; ``None``: one, where there is one.
         shards: how many streams the log is spread over, if it is.
     """
 
     template: str
-    maxlen: int | None
-    ttl: float | None
+    limit: tuple[bytes, ...]
+    ttl_ms: bytes | None
     replicas: int | None
     shards: int | None
 
@@ -68,11 +70,10 @@ class Writing(NamedTuple):
 
     def commands(self, key: str, bodies: list[bytes]) -> list[bytes]:
         """All of the bodies are appended to the stream, or none."""
-        limit = () if self.maxlen is None else (b"MAXLEN", b"~", b"%d" % self.maxlen)
         name = encoded(key)
-        commands = [_packed(b"XADD", name, *limit, b"*", FIELD, body) for body in bodies]
-        if self.ttl is not None:
-            commands.append(_packed(b"PEXPIRE", name, b"%d" % int(self.ttl * 1000)))
+        commands = [_packed(b"XADD", name, *self.limit, b"*", FIELD, body) for body in bodies]
+        if self.ttl_ms is not None:
+            commands.append(_packed(b"PEXPIRE", name, self.ttl_ms))
         if len(commands) == 1:
             return commands
         return [_packed(b"MULTI"), *commands, _packed(b"EXEC")]
@@ -87,7 +88,10 @@ class Channel:
         self._client: Any = redis_client.client(url)
         self._connection: Any = self._client.connection_pool.make_connection()
         self._connection.connect()
-        self._replicas = Replicas(writing.replicas, self._connection, alone)
+        self._replicas: Replicas | None = None
+        if writing.replicas != 0:
+            self._replicas = Replicas(writing.replicas, self._connection, alone)
+        self._refusal: type[Exception] = import_module("redis.exceptions").ResponseError
 
     def write(self, keys: Mapping[str, list[bytes]], *, asking: bool = False) -> None:
         """Send bodies to append, by key. ``asking``: the keys are on their way to this node."""
@@ -99,7 +103,8 @@ class Channel:
                 commands = [_packed(b"ASKING"), *commands]  # holds for the whole transaction
             packed += commands
             self._expected.append((key, len(commands)))
-        packed += self._replicas.wait_command()
+        if self._replicas is not None:
+            packed += self._replicas.wait_command()
         self._connection.send_packed_command([b"".join(packed)], check_health=False)
 
     def read(self) -> dict[str, Exception]:
@@ -108,20 +113,19 @@ class Channel:
         Raises:
             NotReplicated: too few replicas have what was written.
         """
-        from redis.exceptions import ResponseError
-
         refused: dict[str, Exception] = {}
         for key, count in self._expected:
             for _ in range(count):
                 try:
                     reply = self._connection.read_response(disable_decoding=True)
-                except ResponseError as error:
+                except self._refusal as error:
                     refused.setdefault(key, error)
                 else:
                     for each in reply if isinstance(reply, list) else ():
                         if isinstance(each, Exception):  # inside the reply to EXEC
                             refused.setdefault(key, each)
-        self._replicas.read_reply()
+        if self._replicas is not None:
+            self._replicas.read_reply()
         return refused
 
     def is_lost(self) -> bool:
@@ -149,14 +153,13 @@ class Replicas:
         )
         self._waits = False
         self._look_at = 0.0
-        if self._count:
-            # Nothing was written here yet, so those that are up to date so far are counted.
-            connection.send_packed_command([self._wait(LOOK_MS)], check_health=False)
-            self._waits = True
-            self.read_reply()
+        # Nothing was written here yet, so those that are up to date so far are counted.
+        connection.send_packed_command([self._wait(LOOK_MS)], check_health=False)
+        self._waits = True
+        self.read_reply()
 
     def wait_command(self) -> list[bytes]:
-        self._waits = self._count > 0 and time.monotonic() >= self._look_at
+        self._waits = time.monotonic() >= self._look_at
         timeout_ms = LOOK_MS if self._server in self._alone else WAIT_MS
         if self._connection.socket_timeout:  # its reply comes before the connection counts as lost
             timeout_ms = min(timeout_ms, int(500 * self._connection.socket_timeout))
@@ -197,17 +200,20 @@ class RedisTransport(Transport):
         for entry in entries:
             keys.setdefault(self._writing.key_of(entry), []).append(entry.body)
         try:
-            with blaming(self._address):
-                self._channel.write(keys)
-                refused = self._channel.read()
-        except Exception:
+            self._channel.write(keys)
+            refused = self._channel.read()
+        except Exception as error:
+            at(self._address, error)
             self._servers.forget()
             raise
-        for error in refused.values():
-            if to := redirection(error):  # a node of a cluster, which has not said so before
-                self._servers.redirected(to, self._address)
-            self._servers.forget()
-            raise error
+        if refused:
+            self._refused(next(iter(refused.values())))
+
+    def _refused(self, error: Exception) -> NoReturn:
+        if to := redirection(error):  # a node of a cluster, which has not said so before
+            self._servers.redirected(to, self._address)
+        self._servers.forget()
+        raise error
 
     def is_lost(self, idle: float) -> bool:
         return self._channel.is_lost()
