@@ -5,8 +5,8 @@
 
 Three kinds of server take turns, with the same readers at the same pace:
 
-streamll    three processes of ``create_app`` on one Redis; another process writes the runs into it. Every
-            reader reads its run from its first event on.
+streamll    three processes of ``create_app`` on one log (SQLite, or ``--log redis``); another process writes
+            the runs into it. Every reader reads its run from its first event on.
 starlette   three processes with a bare ``StreamingResponse``: a queue for each reader, one frame a write. No log.
 nginx       three workers that send a file of the same frames at the same rate (``limit_rate``).
 
@@ -46,6 +46,8 @@ SERVERS = 3
 CLIENTS = 4
 SPARE = 300
 """Descriptors that a process needs besides its readers' or sockets."""
+ARRIVING = 20
+"""Readers of a process that have asked and got nothing yet."""
 WORD = b"token "
 PLACE = re.compile(rb"^id: ([0-9a-f]+):([0-9]+)", re.MULTILINE)
 processes = multiprocessing.get_context("spawn")
@@ -129,7 +131,7 @@ def write(log: str, runs: int, tokens: int, pace: float, told: Any) -> None:
     """The process that the runs are in."""
     from streamll.brokers.opening import open_sink
 
-    sink: Any = open_sink(log, maxlen=None)
+    sink: Any = open_sink(log, **({"maxlen": None} if log.startswith("redis") else {}))
     for run in range(runs):
         sink.put(token(run_id(run), 0))
     while sink.statistics().buffered:
@@ -230,8 +232,8 @@ def read(first: int, count: int, runs: int, tokens: int, ports: list[int], told:
         reader = Reader(number % runs, ports[number % len(ports)])
         readers.append(reader)
         selector.register(reader.socket, selectors.EVENT_READ, reader)
-        if number % 20 == 19:
-            take_all(selector, 0.0)
+        while sum(not each.words for each in readers[-2 * ARRIVING :]) >= ARRIVING:
+            take_all(selector, 0.1)
     while not all(reader.words for reader in readers):
         take_all(selector, 0.1)
     told.send({"ready": len(readers)})
@@ -318,32 +320,40 @@ def measure(kind: str, options: argparse.Namespace, folder: Path) -> dict[str, f
             stop()
 
 
+def started(
+    kind: str, ports: list[int], log: str, options: Any, folder: Path, stops: list[Any]
+) -> list[int]:
+    """The processes that serve; nginx has one port for all."""
+    if kind == "nginx":
+        nginx, _ = start_nginx(folder, ports[0], options)
+        stops += [nginx.wait, nginx.terminate]
+        wait_listens(ports[0])
+        return children_of(nginx.pid)
+    pids = []
+    for port in ports:
+        arguments = (kind, port, log, options.runs)
+        server = processes.Process(target=serve, args=arguments, daemon=True)
+        server.start()
+        stops.append(server.kill)
+        pids.append(server.pid)
+    for port in ports:
+        wait_listens(port)
+    return pids
+
+
 def measured(kind: str, options: Any, folder: Path, stops: list[Any]) -> dict[str, float]:
     ports, log, start = [free_port() for _ in range(SERVERS)], "", None
     if kind == "streamll":
-        log = start_redis(folder, stops)
+        log = f"sqlite:///{folder}/log.db"
+        if options.log == "redis":
+            log = start_redis(folder, stops)
         ours, theirs = processes.Pipe()
         numbers = (options.runs, options.tokens, options.pace)
         writer = processes.Process(target=write, args=(log, *numbers, theirs), daemon=True)
         writer.start()
         stops.append(writer.kill)
-    if kind == "nginx":
-        ports = ports[:1]
-        nginx, _ = start_nginx(folder, ports[0], options)
-        stops += [nginx.wait, nginx.terminate]
-        wait_listens(ports[0])
-        pids = children_of(nginx.pid)
-    else:
-        pids = []
-        for port in ports:
-            server = processes.Process(
-                target=serve, args=(kind, port, log, options.runs), daemon=True
-            )
-            server.start()
-            stops.append(server.kill)
-            pids.append(server.pid)
-        for port in ports:
-            wait_listens(port)
+    pids = started(kind, ports, log, options, folder, stops)
+    ports = ports[:1] if kind == "nginx" else ports
     if kind == "streamll":
         start = lambda: ours.send("go")  # noqa: E731
         assert ours.recv() == "begun"
@@ -424,6 +434,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--tokens", type=int, default=30, help="events of a run")
     parser.add_argument("--pace", type=float, default=2.0, help="seconds from event to event")
+    parser.add_argument("--log", choices=["sqlite", "redis"], default="sqlite")
     parser.add_argument("--only", choices=KINDS)
     options = parser.parse_args()
     needed = max(options.readers // SERVERS, options.readers // CLIENTS) + SPARE

@@ -55,6 +55,8 @@ class LostRuns:
         self._begins: dict[str, str] = {}
         """A place in the log before the first entry of an open run, where it is known."""
         self._told: set[str] = set()
+        self._found: list[list[Event]] = []
+        """For the reader, who gets it later if the log goes away before all runs were looked at."""
         self._check_at = 0.0
         if position is not None and position.seq >= 0:
             self._heard[position.run_id] = time.monotonic()
@@ -91,15 +93,15 @@ class LostRuns:
             if silent_s > (self._lost_s if run_id in self._told else self._lost_s / 2)
         ]
         alive = await self._reported_alive() if suspects else set()
-        found = []
         for run_id in suspects:
             if run_id in alive:
                 self._heard[run_id] = now
             elif run_id in self._told:
-                found.append(await self._close(run_id))
+                self._found.append(await self._close(run_id))
             else:
                 self._told.add(run_id)
-                found.append([silence_notice(run_id, self._lost_s)])
+                self._found.append([silence_notice(run_id, self._lost_s)])
+        found, self._found = self._found, []
         return [events for events in found if events]
 
     async def _reported_alive(self) -> set[str]:

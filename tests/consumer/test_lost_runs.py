@@ -1,0 +1,50 @@
+"""X10: runs that are lost while the log comes and goes."""
+
+from __future__ import annotations
+
+import asyncio
+
+from brokers.sample_runs import make_run
+from streamll.brokers.opening import open_source
+from streamll.brokers.source import SourceOptions
+from streamll.consumer.lost_runs import LostRuns
+from streamll.core.errors import BrokerError
+from streamll.sinks import open_sink
+
+LOST_S = 0.2
+
+
+def test_a_log_that_goes_away_between_two_lost_runs_delays_the_ends_and_takes_none(tmp_path):
+    url, runs = f"sqlite:///{tmp_path}/log.db", ["r1", "r2", "r3"]
+    sink = open_sink(url)
+    begun = {run: make_run(run, ["one ", "two "])[:5] for run in runs}
+    for events in begun.values():
+        for event in events:
+            sink.put(event)
+    assert sink.stop(60)
+    away = [False, True]  # the second of these runs is looked up in vain
+
+    def source(options):
+        if options.run_id is not None and away and away.pop(0):
+            raise BrokerError("the log is away")
+        return open_source(url, options)
+
+    lost = LostRuns(LOST_S, None, SourceOptions(target="streamll:events"), source)
+    for events in begun.values():
+        lost.hear(events, "beginning")
+
+    async def until_closed():
+        failures, ended = 0, []
+        while len(ended) < len(runs):
+            await asyncio.sleep(LOST_S / 4)
+            try:
+                found = await lost.due()
+            except BrokerError:
+                failures += 1
+                continue
+            ended += [e.run_id for events in found for e in events if e.event_type == "run.error"]
+        return failures, ended
+
+    failures, ended = asyncio.run(asyncio.wait_for(until_closed(), 60))
+    assert failures == 1
+    assert sorted(ended) == runs
