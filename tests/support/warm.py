@@ -114,9 +114,11 @@ class WarmPopen(subprocess.Popen):
 
     def _try_wait(self, wait_flags: int) -> tuple[int, int]:
         try:
-            return self.pid, self._told(*[socket.MSG_DONTWAIT] * bool(wait_flags & os.WNOHANG))
+            status = self._told(*[socket.MSG_DONTWAIT] * bool(wait_flags & os.WNOHANG))
         except BlockingIOError:
             return 0, 0
+        self._answers.close()
+        return self.pid, status
 
     def _internal_poll(self, _deadstate: int | None = None, **_: Any) -> int | None:
         if self.returncode is None and self._waitpid_lock.acquire(blocking=False):
