@@ -43,6 +43,7 @@ def test_it_runs_where_and_with_what_it_is_given(run, way, tmp_path):
     (tmp_path / "tell.py").write_text(TELL)
     command = {"-c": ["-c", TELL], "-m": ["-m", "tell"], "script": [tmp_path / "tell.py"]}[way]
     env = {**os.environ, "STREAMLL_TESTED": "yes", "PYTHONIOENCODING": "utf-8"}
+    del env["SSL_CERT_FILE"]  # which tests/conftest.py has set
     done = run(
         [sys.executable, *command, "one", "two"],
         cwd=tmp_path, env=env, input="gr\u00fc\u00df", capture_output=True, encoding="utf-8", start_new_session=True,

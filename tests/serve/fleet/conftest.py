@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
 import re
-import signal
 import sys
 import time
 from pathlib import Path
 
 import httpx
 import pytest
+import warm
 
 from brokers.backends import available
 from brokers.servers import RedisServer, free_port, listens, redis_binary
@@ -22,12 +20,6 @@ from serve.serving import wait_until
 DOCS = Path(__file__).parents[3] / "docs" / "proxy.md"
 PROGRAM = 'import dspy\nqa = dspy.Predict("question -> answer")\n'
 BOUND = 60
-
-processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["dspy", "uvicorn", "redis.asyncio", *(f"streamll.{name}" for name in (
-    "cli.main", "cli.serve", "serve.app", "capture.stream", "capture.tap.waits", "brokers.redis.sink",
-    "brokers.redis.source", "brokers.sqlite.sink", "brokers.sqlite.source", "capture.reply.lm_call",
-))])  # fmt: skip
 
 
 def documented(heading):
@@ -42,16 +34,6 @@ def documented(heading):
     return set(upstream), re.sub(r"proxy_pass [^;]*;", "", location)
 
 
-def command(folder, environment, arguments):
-    """Runs in a process of its own, forked from one that has imported everything."""
-    from streamll.cli.main import main
-
-    os.chdir(folder)
-    os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.exit(main(arguments))
-
-
 class Member:
     """One server process of a fleet; its port stays the same when it is started again."""
 
@@ -59,7 +41,8 @@ class Member:
         self.port = free_port()
         self._place = folder
         options = ["--log", log, "--model", "openai/practice", "--base-url", model_url]
-        self._arguments = ["serve", "qa.py:qa", "--port", str(self.port), *options]
+        arguments = ["serve", "qa.py:qa", "--port", str(self.port), *options]
+        self._command = [sys.executable, "-m", "streamll", *arguments]
         self._process = None
         self.start()
 
@@ -69,22 +52,18 @@ class Member:
         return f"127.0.0.1:{self.port}"
 
     def start(self):
-        environment = {"LITELLM_LOCAL_MODEL_COST_MAP": "true"}
-        self._process = processes.Process(
-            target=command, args=(self._place, environment, self._arguments)
-        )
-        self._process.start()
+        self._process = warm.Popen(self._command, cwd=self._place)
 
     def wait_ready(self):
         def ready():
-            assert self._process.is_alive(), "a server ended"
+            assert self._process.poll() is None, "a server ended"
             with contextlib.suppress(httpx.TransportError):
                 return httpx.get(f"http://{self.name}/healthz", trust_env=False).status_code == 200
 
         wait_until(ready, what="a server's start")
 
     def send(self, number):
-        os.kill(self._process.pid, number)
+        self._process.send_signal(number)
 
     def wait_closed(self):
         """Until it takes no new connections."""
@@ -92,13 +71,11 @@ class Member:
 
     def wait(self):
         """Its exit code."""
-        self._process.join(BOUND)
-        assert self._process.exitcode is not None, "a server did not end"
-        return self._process.exitcode
+        return self._process.wait(BOUND)
 
     def stop(self):
         self._process.kill()
-        self._process.join(BOUND)
+        self._process.wait(BOUND)
 
 
 class Fleet:
