@@ -70,7 +70,9 @@ def serve(kind: str, port: int, log: str, runs: int) -> None:
     if kind == "streamll":
         from streamll.serve import Limits, create_app
 
-        app: Any = create_app(print, log=log, limits=Limits(readers=100_000), viewer=False)
+        limits = Limits(readers=100_000, lost_seconds=3600)  # nobody reports its runs
+
+        app: Any = create_app(print, log=log, limits=limits, viewer=False)
     else:
         app = bare_app(runs)
     uvicorn.run(app, port=port, log_level="error", access_log=False, backlog=4096)

@@ -28,6 +28,8 @@ from streamll.core.run_view import (
 from streamll.core.wire import decode_batch, decode_entry
 
 BEGINNING = "beginning"
+CLOCK_SKEW_S = 2.0
+"""How far the clocks of the machines that write a log may differ."""
 CHECK_S = 0.25
 """The least time from one look at the clock to the next."""
 
@@ -144,11 +146,14 @@ class LostRuns:
         source = self._open_source(options)
         try:
             await source.connect()
-            while entries := await source.read():
-                for entry in entries:
+            until, latest = time.time() + CLOCK_SKEW_S, 0.0
+            while latest < until and (entries := await source.read()):
+                for entry in entries:  # a log that is written to all the time has no end
                     with contextlib.suppress(WireError):
-                        for event in deduplicator.read(decode_entry(entry.body)):
+                        decoded = decode_entry(entry.body)
+                        for event in deduplicator.read(decoded):
                             view.feed(event)
+                        latest = max((event.timestamp for event in decoded.events), default=latest)
         finally:
             await source.close()
         return view
