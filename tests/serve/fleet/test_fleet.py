@@ -6,12 +6,16 @@ import json
 import signal
 import threading
 
+import dspy
+import httpx
 import pytest
 
-from serve.fleet.conftest import BOUND, Meanwhile
+from serve.fleet.conftest import BOUND, Meanwhile, documented
+from serve.nginx import Nginx
 from serve.serving import Frame, frames, text_of, wait_until
 from streamll.core.ordering import OrderCheck
 from streamll.core.wire import from_dict
+from streamll.serve import Limits, create_app
 from streamll.testing import Reply
 
 HEADER_CHUNKS = 7
@@ -48,6 +52,24 @@ def test_started_on_one_read_on_another_cancelled_on_a_third(practice, fleet, ki
         shown = [third.get(run["url"]).json() for _ in servers.members]
     assert [each["status"] for each in shown] == ["cancelled"] * 3
     assert shown[0] == shown[1] == shown[2]
+
+
+def test_what_full_servers_refuse_does_not_keep_nginx_away_from_them(serve, tmp_path, log):
+    """With its own defaults nginx answers 502 to everything for a while once each of them has said 503."""
+    program = dspy.Predict("question -> answer")
+    full = [create_app(program, log=log, limits=Limits(readers=0)) for _ in range(3)]
+    passed, location = documented("Several servers")
+    nginx = Nginx(
+        tmp_path, *(serve(app).port for app in full), location=location, passed=passed, level="emerg"
+    )
+    try:
+        with httpx.Client(base_url=nginx.url, timeout=BOUND, trust_env=False) as client:
+            answers = [client.get(f"/runs/{'0' * 32}/events") for _ in full]
+            assert [each.status_code for each in answers] == [503] * 3
+            assert {each.headers["retry-after"] for each in answers} == {"1"}
+            assert client.get("/healthz").status_code == 200
+    finally:
+        nginx.stop()
 
 
 class NativeReader:
@@ -123,25 +145,38 @@ class Reading:
         self.reader = reader
         self.servers = []
         """Whom nginx has given it, one after the other."""
+        self._error = None
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
         self._thread.start()
 
     def _run(self):
-        while not self.reader.over:
-            with self.reader.fleet.client() as client, self.reader.open(client) as response:
-                assert response.status_code == 200, response.read()
-                self.servers.append(self.reader.fleet.member(response))
-                self.reader.take(response)
+        try:
+            while not self.reader.over:
+                with self.reader.fleet.client() as client, self.reader.open(client) as response:
+                    assert response.status_code == 200, response.read()
+                    self.servers.append(self.reader.fleet.member(response))
+                    self.reader.take(response)
+        except Exception as error:  # raised again where the test waits
+            self._error = error
+
+    def _check(self):
+        if self._error is not None:
+            raise self._error
 
     def wait_for(self, condition, what):
-        wait_until(lambda: condition(self.reader), what=what)
+        def holds():
+            self._check()
+            return condition(self)
+
+        wait_until(holds, what=what)
 
     def wait_for_another(self, member):
-        wait_until(lambda: self.servers[-1] is not member, what="a reader's return")
+        self.wait_for(lambda reading: reading.servers[-1] is not member, "a reader's return")
 
     def join(self):
         self._thread.join(BOUND)
         assert not self._thread.is_alive(), "a reader's run has no end"
+        self._check()
 
 
 def test_servers_are_replaced_one_after_the_other_while_runs_are_read_in_mid_field(practice, fleet):
@@ -168,7 +203,9 @@ def test_servers_are_replaced_one_after_the_other_while_runs_are_read_in_mid_fie
     readings = {name: Reading(reader) for name, reader in readers.items()}
     assert {member.port for member in home.values()} == {m.port for m in servers.members}
     for name, reading in readings.items():
-        reading.wait_for(lambda reader: reader.text.count(" ") >= HELD_AT - 2, f"{name}'s middle")
+        reading.wait_for(
+            lambda reading: reading.reader.text.count(" ") >= HELD_AT - 2, f"{name}'s middle"
+        )
     with Meanwhile(servers) as meanwhile:
         for member in servers.members:
             there = [
