@@ -60,7 +60,11 @@ def test_what_full_servers_refuse_does_not_keep_nginx_away_from_them(serve, tmp_
     full = [create_app(program, log=log, limits=Limits(readers=0)) for _ in range(3)]
     passed, location = documented("Several servers")
     nginx = Nginx(
-        tmp_path, *(serve(app).port for app in full), location=location, passed=passed, level="emerg"
+        tmp_path,
+        *(serve(app).port for app in full),
+        location=location,
+        passed=passed,
+        level="emerg",
     )
     try:
         with httpx.Client(base_url=nginx.url, timeout=BOUND, trust_env=False) as client:
