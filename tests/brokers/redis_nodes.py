@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 START_S = 60
 NODE_TIMEOUT_MS = 500
+DOWN_AFTER_MS = 500
 SLOTS = 16_384
 
 MEMORY_ONLY = (
@@ -134,8 +135,7 @@ class RedisCluster(Group):
     def _is_whole(self, node: ClusterNode) -> bool:
         if b"cluster_state:ok" not in ask(node.port, b"CLUSTER INFO\r\n"):
             return False
-        role = node.ask("ROLE")
-        if role[0] == "slave" and role[3] != "connected":
+        if not _in_touch(node.ask("ROLE")):
             return False
         shards = node.ask("CLUSTER", "SLOTS")
         served = sum(end - begin + 1 for begin, end, *_ in shards)
@@ -190,7 +190,7 @@ class SentinelServer(RedisServer):
             configuration.write_text(
                 f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n"
                 f"sentinel monitor main 127.0.0.1 {self._watched} 2\n"
-                "sentinel down-after-milliseconds main 500\n"
+                f"sentinel down-after-milliseconds main {DOWN_AFTER_MS}\n"
                 "sentinel failover-timeout main 3000\n"
             )
         return [self.binary, str(configuration), "--sentinel"]
@@ -225,7 +225,9 @@ class RedisUnderSentinel(Group):
 
     def _is_whole(self) -> bool:
         roles = [one_command(server.port, "ROLE") for server in self.data]
-        if not any(role[0] == "slave" and role[3] == "connected" for role in roles):
+        if sorted(role[0] for role in roles) != ["master", "slave"] or not all(
+            map(_in_touch, roles)
+        ):
             return False
         for sentinel in self.sentinels:
             told = one_command(sentinel.port, "SENTINEL", "MASTER", "main")
@@ -235,10 +237,32 @@ class RedisUnderSentinel(Group):
                 return False
         return True
 
+    @contextlib.contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Begins with both in touch; until the end nobody is promoted because the machine is slow."""
+        self._set_down_after(3_600_000)
+        try:
+            self.start()
+            yield
+        finally:
+            self._set_down_after(DOWN_AFTER_MS)
+
+    def _set_down_after(self, ms: int) -> None:
+        for each in self.sentinels:
+            one_command(each.port, "SENTINEL", "SET", "main", "down-after-milliseconds", ms)
+
     def primary(self) -> RedisServer:
         """The one that the Sentinels name."""
         _, port = one_command(self.sentinels[0].port, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main")
         return next(server for server in self.data if server.port == int(port))
+
+
+def _in_touch(role: Any) -> bool:
+    """Whether a server with this role has its primary, or a replica.
+
+    A replica counts from its first word on, which comes up to a second after it has connected.
+    """
+    return role[3] == "connected" if role[0] == "slave" else bool(role[2])
 
 
 def one_command(port: int, *command: Any) -> Any:

@@ -57,6 +57,12 @@ def sentinels(running_sentinels):
     return running_sentinels
 
 
+@pytest.fixture
+def undisturbed(sentinels):
+    with sentinels.undisturbed():
+        yield sentinels
+
+
 class Member:
     """A member of a group on a thread; notes every event that its handler was given."""
 
@@ -270,13 +276,13 @@ def put_all(sink, events) -> None:
 # --- replicas -----------------------------------------------------------------------------------
 
 
-def test_what_is_confirmed_is_on_a_replica_or_it_is_told(sentinels, caplog):
+def test_what_is_confirmed_is_on_a_replica_or_it_is_told(undisturbed, caplog):
     """X17: by default one replica confirms; while none answers, the sink says so and goes on."""
-    primary = sentinels.primary()
-    [other] = [server for server in sentinels.data if server is not primary]
-    sink = open_sink(sentinels.url, target="waits")
-    strict = open_sink(f"{sentinels.url}?replicas=1", target="waits")
-    hasty = open_sink(f"{sentinels.url}?socket_timeout=0.6", target="waits")
+    primary = undisturbed.primary()
+    [other] = [server for server in undisturbed.data if server is not primary]
+    sink = open_sink(undisturbed.url, target="waits")
+    strict = open_sink(f"{undisturbed.url}?replicas=1", target="waits")
+    hasty = open_sink(f"{undisturbed.url}?socket_timeout=0.6", target="waits")
     put_all(hasty, make_run("r0", ["0"]))
     put_all(sink, make_run("r1", ["a"]))
     put_all(strict, make_run("r2", ["b"]))
@@ -298,7 +304,7 @@ def test_what_is_confirmed_is_on_a_replica_or_it_is_told(sentinels, caplog):
     assert strict.stop(BOUND)
     assert sink.stop(BOUND)
     assert hasty.stop(BOUND)
-    read = by_run(read_log(sentinels.url, "waits", ends(6)))
+    read = by_run(read_log(undisturbed.url, "waits", ends(6)))
     assert {run_id: text_of(events) for run_id, events in read.items()} == {
         "r0": "0", "r1": "a", "r2": "b", "r3": "c", "r4": "d", "r5": "e",
     }  # fmt: skip
