@@ -32,24 +32,6 @@ class Growing {
     this.box.replaceChildren();
     this.node = null;
     this.size = 0;
-    this.parts = 0;
-    this.version = 0;
-    this.source = null;
-  }
-  show(field) {
-    if (field.version !== this.version || field.parts.length < this.parts) {
-      this.box.replaceChildren();
-      this.node = null;
-      this.parts = 0;
-      this.version = field.version;
-    }
-    if (this.parts >= field.parts.length) return;
-    this.append(field.parts.slice(this.parts).join(""));
-    this.parts = field.parts.length;
-    if (this.parts > 500) { // keep what the model keeps short, too
-      field.parts = [field.parts.join("")];
-      this.parts = 1;
-    }
   }
   append(text) {
     while (text) {
@@ -73,5 +55,31 @@ class Growing {
   }
 }
 
-Object.assign(streamll, { element, seconds, count, tokens, usage, money, Growing });
+/** A button that copies what `text()` returns, and says that it has. */
+function copyButton(text, what) {
+  const button = element("button", "copy", "Copy");
+  button.type = "button";
+  button.setAttribute("aria-label", `Copy ${what}`);
+  button.addEventListener("click", async () => {
+    const done = await copied(text());
+    button.textContent = done ? "Copied" : "Not copied";
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  });
+  return button;
+}
+
+/** Whether the text is in the clipboard now. A page that is not from this machine or by HTTPS has only the old way. */
+async function copied(text) {
+  try { await navigator.clipboard.writeText(text); return true; } catch { /* not allowed, or not there */ }
+  const area = element("textarea"), before = document.activeElement;
+  area.value = text;
+  document.body.append(area);
+  area.select();
+  const done = document.execCommand("copy");
+  area.remove();
+  before?.focus();
+  return done;
+}
+
+Object.assign(streamll, { copyButton, copied, element, seconds, count, tokens, usage, money, Growing });
 })(window.streamll = window.streamll || {});
