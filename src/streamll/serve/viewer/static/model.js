@@ -128,6 +128,9 @@ class Node {
     this.lm = null;
     this.detail = {};
     this.retried = []; // when an attempt of it was given up
+    this.times = kind === "lm" ? new streamll.Times(start) : null;
+    this.spent = null; // tokens and cost of the model calls of it and below it that are over
+    this.former = null; // the call before of the same predictor
     this.results = kind === "evaluate" || kind === "compile" ? new streamll.Results() : null;
     this.many = Boolean(parent && (parent.many || parent.results)); // one of very many calls
   }
@@ -157,6 +160,7 @@ class Run {
     this.nodes = new Map();
     this.story = []; // nodes and remarks in the order they began
     this.tokens = 0;
+    this.latest = new Map(); // the latest call of each predictor, by kind
     this.changed = new Set(); // nodes to draw anew
   }
 
@@ -190,8 +194,9 @@ class Run {
     this.changed.add(node);
     if (this.first === null) this.first = event.timestamp;
     if (node.first === null) node.first = event.timestamp;
-    const lm = node.lm;
+    const lm = node.lm || (node.times ? node : null);
     if (lm && lm.first === null) lm.first = event.timestamp;
+    if (lm) lm.times.spoke(event.timestamp, event.event_type === "token" && event.token ? event.count || 1 : 0, event.event_type === "thinking");
   }
 
   speaker(event) {
@@ -219,6 +224,7 @@ class Run {
   started(kind, event) {
     const id = kind === "trace" ? event.trace_id : event.call_id;
     const node = this.add(id, kind, kind === "lm" ? event.model : called(kind, event), event);
+    this.following(node, event);
     if (node.results && kind === "evaluate") node.results.total = event.total;
     if (kind === "lm" && node.parent) { node.parent.lm = node; this.changed.add(node.parent); }
     if (event.kind === "interpreter") {
@@ -227,6 +233,15 @@ class Run {
       return;
     }
     for (const key of ["arguments", "inputs"]) if (event[key] !== undefined && event[key] !== null) node.detail[key] = event[key];
+  }
+
+  /** What it was given, and the call before that may have been given much of the same. */
+  following(node, event) {
+    node.messages = event.messages ?? null;
+    if (!node.predictor || (node.messages === null && !event.inputs)) return;
+    const key = `${node.kind} ${node.predictor}`;
+    node.former = this.latest.get(key) || null;
+    this.latest.set(key, node);
   }
 
   closed(kind, event) {
@@ -242,6 +257,8 @@ class Run {
     this.changed.add(node);
     if (kind !== "lm") return;
     node.usage = event;
+    node.times.ended(event);
+    for (let each = node; each; each = each.parent) each.spent = together(each.spent, event);
     if (event.time_to_first_token != null && node.first === null) node.first = node.start + event.time_to_first_token;
     if (node.parent) this.changed.add(node.parent);
     if (this.status === "running") {
@@ -303,6 +320,7 @@ Run.prototype.tell = named({
   "lm.superseded"(event, node) {
     this.retries++;
     node.retried.push(event.timestamp);
+    (node.lm || node).times?.again(event.timestamp);
     for (const attempt of node.attempts.values()) {
       if (attempt.number === (event.attempt || 0)) attempt.superseded = event.reason;
     }
@@ -312,6 +330,7 @@ Run.prototype.tell = named({
   "evaluate.example"(event, node) { if (node.results) { node.results.example(event); this.changed.add(node); } },
   "compile.candidate"(event, node) { if (node.results) { node.results.candidate(event); this.changed.add(node); } },
   "lm.waiting"(event, node) {
+    (node.lm || node).times?.waits(event.timestamp, event.delay);
     if (node.many) return;
     const wait = event.delay ? ` (${event.delay.toFixed(1)} s)` : "";
     this.remark("status", event.model ? `asking ${event.model} instead` : `waiting for a ${event.reason}${wait}`, event);
@@ -337,6 +356,13 @@ Run.prototype.tell = named({
 });
 
 const lost = (count) => (count === 1 ? "1 event was lost" : `${count} events were lost`);
+
+/** What calls have used together; null where one of them does not know it. */
+function together(spent, event) {
+  const sum = (name) => (event[name] == null || (spent && spent[name] == null) ? null : (spent ? spent[name] : 0) + event[name]);
+  const cost = event.cost == null ? spent?.cost ?? null : (spent?.cost || 0) + event.cost;
+  return { prompt_tokens: sum("prompt_tokens"), completion_tokens: sum("completion_tokens"), cost };
+}
 
 /** A call by its name; an evaluation and an optimizer by what they do with a program. */
 function called(kind, event) {
