@@ -26,6 +26,7 @@ const usage = (used) => {
   const part = (value, what) => (value ? ` (${count(value)} ${what})` : "");
   return `${tokens(used.prompt_tokens)}${part(used.cache_read_tokens, "cached")} → ${tokens(used.completion_tokens)}${part(used.reasoning_tokens, "reasoning")}`;
 };
+const isSpent = (used) => Boolean(used && (used.prompt_tokens || used.completion_tokens));
 const money = (value) => (value == null ? "–" : value === 0 ? "$0" : value < 0.01 ? `$${value.toPrecision(2)}` : `$${value.toFixed(3)}`);
 
 /** Text that grows: what is new is appended, nothing is drawn twice. */
@@ -84,5 +85,5 @@ async function copied(text) {
   return done;
 }
 
-Object.assign(streamll, { copyButton, copied, element, set, seconds, count, tokens, usage, money, Growing });
+Object.assign(streamll, { copyButton, copied, element, set, seconds, count, tokens, usage, isSpent, money, Growing });
 })(window.streamll = window.streamll || {});

@@ -125,6 +125,7 @@ class Node {
     this.predictor = null;
     this.turn = 0;
     this.error = null;
+    this.failure = null; // the same as its type and message
     this.lm = null;
     this.detail = {};
     this.retried = []; // when an attempt of it was given up
@@ -250,7 +251,8 @@ class Run {
     node.end = event.timestamp;
     node.duration = event.duration;
     const stopped = STOPPED.has(event.error_type);
-    node.error = event.error_type && !stopped ? [event.error_type, event.message].filter(Boolean).join(": ") : null;
+    node.failure = event.error_type && !stopped ? { type: event.error_type, message: event.message || "" } : null;
+    node.error = node.failure && [event.error_type, event.message].filter(Boolean).join(": ");
     node.status = stopped ? "left" : node.error ? "failed" : "done";
     if (kind === "evaluate" && event.score != null) node.results.score = event.score;
     for (const key of ["result", "outputs"]) if (event[key] !== undefined && event[key] !== null) node.detail[key] = event[key];
@@ -357,11 +359,16 @@ Run.prototype.tell = named({
 
 const lost = (count) => (count === 1 ? "1 event was lost" : `${count} events were lost`);
 
-/** What calls have used together; null where one of them does not know it. */
+/** What calls have used together, as far as it is known; `unsure` where that is not all. */
 function together(spent, event) {
-  const sum = (name) => (event[name] == null || (spent && spent[name] == null) ? null : (spent ? spent[name] : 0) + event[name]);
-  const cost = event.cost == null ? spent?.cost ?? null : (spent?.cost || 0) + event.cost;
-  return { prompt_tokens: sum("prompt_tokens"), completion_tokens: sum("completion_tokens"), cost };
+  const used = { unsure: Boolean(spent?.unsure) || event.prompt_tokens == null || event.completion_tokens == null, cost: spent?.cost ?? null };
+  for (const name of COUNTS) used[name] = (spent?.[name] || 0) + (event[name] ?? sumOf(event.usage, name));
+  if (event.cost != null) used.cost = (used.cost || 0) + event.cost;
+  return used;
+}
+
+function sumOf(usages, name) {
+  return (usages || []).reduce((sum, usage) => sum + (usage[name] || 0), 0);
 }
 
 /** A call by its name; an evaluation and an optimizer by what they do with a program. */

@@ -31,6 +31,12 @@ function common(text, before) {
   return { head: head < ALIKE ? 0 : head, tail: tail < ALIKE ? 0 : tail };
 }
 
+/** Whether it is worth folding what they share. */
+function alike(text, before) {
+  const { head, tail } = common(text, before);
+  return head + tail > 0;
+}
+
 /** A text into `into`; what it shares with the one before is folded. */
 function shared(text, before, into) {
   const { head, tail } = before === undefined ? { head: 0, tail: 0 } : common(text, before);
@@ -115,5 +121,5 @@ function isShown(node, name, value) {
   return node.children.some((child) => child.detail && isShown(child, name, value));
 }
 
-Object.assign(streamll, { folded, shared, prompt, newInputs, newOutputs, ALIKE });
+Object.assign(streamll, { folded, shared, alike, prompt, newInputs, newOutputs });
 })(window.streamll = window.streamll || {});

@@ -34,7 +34,7 @@ class Shares {
     fit(this.bar, parts.length, () => element("i"));
     fit(this.legend, parts.length, () => {
       const line = element("li");
-      line.append(element("i"), element("span"), element("b"));
+      line.append(element("i"), element("span"), element("span", "number"));
       return line;
     });
     parts.forEach((what, index) => {

@@ -66,9 +66,11 @@ class Times {
       const to = span.to ?? now, first = Math.min(span.first ?? to, to), left = Math.min(span.left ?? span.from, first);
       add("queue", span.from, left);
       add("wait", left, first);
+      const silent = span !== this.now && span.last !== null ? Math.max(first, Math.min(span.last, to)) : to; // it failed, and the next is not begun
       let at = first;
       for (const [from, until] of span.pauses) { add("speak", at, from); add("pause", from, until); at = until; }
-      if (span.first !== null) add("speak", at, to);
+      if (span.first !== null) add("speak", at, silent);
+      add("queue", silent, to);
     }
     return found;
   }

@@ -76,7 +76,7 @@ function drawNothing() {
 }
 
 streamll.listen({
-  j: () => list.step(1), k: () => list.step(-1), l: () => shown.toEnd(), " ": () => shown.controls.toggle(),
+  j: () => list.step(1), k: () => list.step(-1), m: () => streamll.Markdown.toggle(), l: () => shown.toEnd(), " ": () => shown.controls.toggle(),
   n: () => { if (form.first) { if (narrow.matches) leave(); form.first.focus(); } },
   "?": () => $("keys").showModal(),
   arrowleft: () => shown.controls.move(-0.02), arrowright: () => shown.controls.move(0.02),
