@@ -175,7 +175,7 @@ function factsOf(node) {
   const lm = node.times ? node : node.lm, used = lm?.usage, facts = node.results ? scores(node) : [];
   if (lm && lm !== node) facts.push(lm.name.replace(/^.*\//, ""));
   if (used?.cached) facts.push("from the cache");
-  else if (streamll.isSpent(node.spent)) facts.push(`${node.spent.unsure ? "≈" : ""}${usage(node.spent)} tokens`);
+  else if (!node.results && streamll.isSpent(node.spent)) facts.push(`${node.spent.unsure ? "≈" : ""}${usage(node.spent)} tokens`);
   if (node.spent?.cost) facts.push(money(node.spent.cost));
   if (node.end !== null) facts.push(seconds(node.duration ?? node.end - node.start));
   if (used?.finish_reason === "length") facts.push("cut by its limit");

@@ -87,11 +87,18 @@ function tokensOf(text) {
   }
 }
 
+/** Whether what a block begins with shows that it is one: else it may yet turn out to belong to the block before. */
+function isSure(token, before) {
+  if (!before || before.type === "space") return true;
+  return token.raw.split("\n").length > (token.type === "table" ? 2 : 1);
+}
+
 class Rendered {
   constructor(box) {
     this.box = box;
     this.box.replaceChildren();
     this.tail = ""; // what is not settled: the last block
+    this.half = ""; // a line's end of which there may be more
     this.head = ""; // the first two lines of the table that goes on
     this.table = null; // and the table
     this.code = null; // the fenced block that goes on
@@ -102,7 +109,9 @@ class Rendered {
     this.free = 0; // when it may be read again
   }
   append(text) {
-    this.tail = (this.tail + text).replace(/\r\n|\r(?!$)/g, "\n");
+    const come = this.half + text;
+    this.half = come.endsWith("\r") ? "\r" : "";
+    this.tail += come.slice(0, come.length - this.half.length).replace(/\r\n?/g, "\n");
     if (this.timer) return;
     const wait = this.free - performance.now();
     if (wait > 0) this.timer = setTimeout(() => this.read(false), wait); else this.read(false);
@@ -153,40 +162,40 @@ class Rendered {
   /** All blocks but the last one, which grows, are settled. True where a fence follows. */
   blocks(all) {
     const tokens = tokensOf(this.head + this.tail);
-    let open = tokens.length - 1;
-    while (open > 0 && tokens[open].type === "space") open--;
-    if (all) open = tokens.length;
-    let used = -this.head.length, rest = tokens[open];
+    let last = tokens.length - 1;
+    while (last > 0 && tokens[last].type === "space") last--;
+    let rest = all ? undefined : tokens[last];
+    const fenced = rest?.type === "code" && FENCE.test(rest.raw);
+    const open = all ? tokens.length : fenced || isSure(rest, tokens[last - 1]) ? last : last - 1;
+    let used = -this.head.length;
     for (const token of tokens.slice(0, open)) {
       this.put(token);
       this.head = "";
       this.table = null;
       used += token.raw.length;
     }
-    const fenced = rest?.type === "code" && FENCE.test(rest.raw);
-    if (rest && !fenced && rest.raw.length > BLOCK) {
+    if (open === last && !fenced && rest.raw.length > BLOCK) {
       const [size, left] = this.cut(rest);
       used += size;
       rest = left;
     }
-    this.tail = this.tail.slice(used);
-    if (rest && !fenced) this.drawLast(rest);
-    return fenced;
+    this.tail = this.tail.slice(Math.max(0, used));
+    if (rest && !fenced) this.drawLast(open < last ? [tokens[open], rest] : [rest]);
+    return fenced && FENCE.test(this.tail);
   }
-  put(token, settled = true) {
+  put(token) {
     if (token.type === "space") return null;
     if (this.table && token.type === "table") { rowsOf(token, this.table.tBodies[0]); return this.table; }
     return this.settle(blockOf(token), token.raw.length);
   }
-  drawLast(token) {
-    if (token.type === "space") return;
-    if (this.table && token.type === "table") {
+  drawLast(tokens) {
+    if (this.table && tokens[0].type === "table") {
       this.last = element("tbody");
-      rowsOf(token, this.last);
+      rowsOf(tokens[0], this.last);
       this.table.append(this.last);
     } else {
       this.last = element("div", "run-on");
-      this.last.append(blockOf(token));
+      this.last.append(...tokens.filter((token) => token.type !== "space").map((token) => blockOf(token)));
       this.box.append(this.last);
     }
   }
