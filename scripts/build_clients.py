@@ -69,8 +69,11 @@ def build(package: Path) -> Path:
 
 
 def bundle(package: Path, place: Path) -> Path:
-    """The module, of the package's own files. (Their types are not looked at.)"""
-    outside = {**_manifest(package).get("peerDependencies", {}), **_manifest(package).get("dependencies", {})}
+    """The module, of the package's own files; their types are not looked at."""
+    outside = {
+        **_manifest(package).get("peerDependencies", {}),
+        **_manifest(package).get("dependencies", {}),
+    }
     entry = next(package.glob("src/index.ts*"))
     module = place / "index.js"
     _run(
@@ -108,7 +111,9 @@ def _manifest(package: Path) -> dict[str, Any]:
 
 
 def _run(*command: object, cwd: Path = CLIENTS) -> bytes:
-    done = subprocess.run(list(map(str, command)), cwd=cwd, capture_output=True, check=False, timeout=240)
+    done = subprocess.run(
+        list(map(str, command)), cwd=cwd, capture_output=True, check=False, timeout=240
+    )
     if done.returncode:
         raise SystemExit(f"{command[0]} failed:\n{(done.stdout + done.stderr).decode()}")
     return done.stdout

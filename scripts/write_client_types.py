@@ -68,7 +68,9 @@ def page() -> str:
     )
 
 
-def interface(cls: type[msgspec.Struct], event_type: str, bases: tuple[str, ...] = ("Shared",)) -> str:
+def interface(
+    cls: type[msgspec.Struct], event_type: str, bases: tuple[str, ...] = ("Shared",)
+) -> str:
     """An event class as an interface, with its docstring as a comment."""
     inherited: tuple[str, ...] = ()
     if event_type and issubclass(cls, ev.Totals):
