@@ -76,6 +76,7 @@ FORMATS: Mapping[str, Schema] = {
     **POSITION,
     "format": {"enum": [*formats.FORMATS], "default": "native"},
     "reply": {**TEXT, "description": "The field that chat formats give as text."},
+    "compact": {**FLAG, "description": "The native format's compact form: see docs/wire.md."},
 }
 CHAT_MESSAGE = record({"role": TEXT, "content": {"type": ["string", "array", "null"]}}, "role")
 

@@ -21,6 +21,7 @@ from streamll.serve.viewer.report import report_html
 from streamll.serve.web.requests import (
     HTTPRefusal,
     authorize,
+    flag_in,
     position_in,
     read_json,
     stops_on_leave,
@@ -136,7 +137,8 @@ async def socket(service: Service, websocket: WebSocket) -> None:
 def _form_in(connection: HTTPConnection) -> OutputFormat:
     """The format that a request asks for."""
     query = connection.query_params
+    options = RenderOptions(text=query.get("reply"), compact=flag_in(connection, "compact"))
     try:
-        return make_format(query.get("format", "native"), RenderOptions(text=query.get("reply")))
+        return make_format(query.get("format", "native"), options)
     except ConfigurationError as error:
         raise HTTPRefusal(400, str(error)) from None
