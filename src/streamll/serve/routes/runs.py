@@ -17,7 +17,7 @@ from streamll.serve.log.streams import RunWriter, stream_of_log
 from streamll.serve.routes.inputs import inputs_in
 from streamll.serve.routes.run_filter import run_filter_in
 from streamll.serve.routes.service import Service
-from streamll.serve.viewer.report import report_html
+from streamll.serve.report import report_html
 from streamll.serve.web.requests import (
     HTTPRefusal,
     authorize,
