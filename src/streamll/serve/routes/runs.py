@@ -14,10 +14,10 @@ from streamll.serve.formats import OutputFormat, RenderOptions, make_format
 from streamll.serve.inputs.schemas import described
 from streamll.serve.log.index import snapshot
 from streamll.serve.log.streams import RunWriter, stream_of_log
+from streamll.serve.report import report_html
 from streamll.serve.routes.inputs import inputs_in
 from streamll.serve.routes.run_filter import run_filter_in
 from streamll.serve.routes.service import Service
-from streamll.serve.report import report_html
 from streamll.serve.web.requests import (
     HTTPRefusal,
     authorize,
