@@ -86,7 +86,7 @@ def report(
     ] = None,
 ) -> None:
     """Show recorded runs in one HTML file, with their timeline."""
-    from streamll.serve.viewer.report import report_html
+    from streamll.serve.report import report_html
 
     events = events_of(place, run_ids or (), all_runs=all_runs, target=target)
     if output is None and log_at(place) is None:
