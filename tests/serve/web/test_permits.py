@@ -107,7 +107,7 @@ def rows(run, response):
         "GET /runs/{run_id}/report": Row(f"{run}/report", 200, 404, 200, None, f"{none}/report"),
         "POST /ai/{program}": Row("/ai/qa", 200, 200, 403, {"id": "new", "messages": CHAT}),
         "POST /ai": Row("/ai?program=qa", 200, 200, 403, {"id": "new", "messages": CHAT}),
-        "GET /ai/{chat}/stream": Row("/ai/c/stream", 200, 204, 200, None, "/ai/no/stream"),
+        "GET /ai/{chat}/stream": Row("/ai/c/stream?after=-1", 200, 204, 200, None, "/ai/no/stream"),
         "GET /ai/{program}/{chat}/stream": Row("/ai/qa/c/stream?after=-1", 200, 204, 200, None, "/ai/qa/no/stream"),
         "DELETE /ai/{chat}/stream": Row("/ai/c/stream", 202, 404, 403, None, "/ai/no/stream"),
         "DELETE /ai/{program}/{chat}/stream": Row("/ai/qa/c/stream", 202, 404, 403, None, "/ai/qa/no/stream"),
