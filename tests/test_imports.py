@@ -153,7 +153,7 @@ SERVE_ROOMS: dict[str, set[str]] = {
     "inputs": set(),
     "programs": {"inputs"},
     "log": {"formats"},
-    "web": {"inputs", "log"},
+    "web": {"log"},
     "runner": {"log", "programs", "web"},
     "routes": {"formats", "inputs", "log", "programs", "runner", "web"},
     "app": {"log", "programs", "routes", "runner", "web"},
