@@ -53,7 +53,7 @@ def report(
     ] = None,
 ) -> None:
     """Show recorded runs in one HTML file, with their timeline."""
-    from streamll.serve.viewer.report import report_html
+    from streamll.serve.report import report_html
 
     target = output or file.with_suffix(".html")
     target.write_text(report_html(_events_of(file)), "utf-8")
