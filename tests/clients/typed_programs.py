@@ -1,6 +1,6 @@
 """Programs with every kind of type, for ``streamll types``; ``typed_programs.d.ts`` is what it writes."""
 
-import datetime
+import datetime as dt
 import decimal
 import enum
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ class Finding(BaseModel):
     line_number: int = Field(alias="line-number")
     severity: Severity = Severity.LOW
     cost: decimal.Decimal = decimal.Decimal(0)
-    since: datetime.datetime | None = None
+    since: dt.datetime | None = None
     pet: Annotated[Cat | Dog, Field(discriminator="kind")]
     range: tuple[int, Literal["a", "b"]]
     ranges: tuple[int, ...]
