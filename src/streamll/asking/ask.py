@@ -55,7 +55,15 @@ async def ask_async(
     timeout: float | None = None,
     to: str | None = None,
 ) -> Any:
-    """``ask`` on an event loop, with the same arguments, answers and errors."""
+    """``ask`` on an event loop: ``await`` the answer.
+
+    Args:
+        question, schema, default, timeout, to: as ``ask`` takes them; ``timeout`` in seconds, by
+            default for ever.
+
+    Raises:
+        NobodyToAsk, QuestionLapsed, QuestionWithdrawn, ConfigurationError: as ``ask`` does.
+    """
     with asked(AnswerType(schema), default, timeout, text=question, to=to) as open_question:
         await open_question.wait_async()
         return open_question.result()
@@ -82,6 +90,7 @@ def answer(run_id: str, question: str | Event, value: Any, *, by: str | None = N
     """Answer a question of a run of this process, for routes and handlers of one's own.
 
     Args:
+        run_id: the run that asks.
         question: the ``question`` event, or its ``question_id``.
         value: the answer as JSON has it, for the question's ``schema``.
         by: who answers, for the ``answer`` event.
