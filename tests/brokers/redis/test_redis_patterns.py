@@ -134,6 +134,29 @@ def test_a_reader_resumes_behind_any_entry(url, client):
         assert entry.cursor.count("=") <= REREAD_MS / 5000 + 1
 
 
+def test_what_was_not_found_yet_is_behind_the_cursor(server_url, put):
+    """A reader does not know of a stream yet, whose entry is older than one that it has."""
+    name = unique_name()
+    put(f"{name}:known", make_run("known", "a")[:1])
+
+    async def read_one() -> str:
+        options = SourceOptions(target=f"{name}:*")
+        source = open_source(f"{server_url}?scan_seconds=3600", options)
+        await source.connect()
+        put(f"{name}:unknown", make_run("unknown", "a")[:1])
+        put(f"{name}:known", make_run("known", "a")[1:2])
+        while not (entries := await source.read()):
+            pass
+        await source.close()
+        [entry] = entries
+        assert b'"known"' in entry.body
+        return entry.cursor
+
+    cursor = asyncio.run(asyncio.wait_for(read_one(), BOUND))
+    [entry] = entries_behind(server_url, f"{name}:*", cursor)
+    assert b'"unknown"' in entry.body
+
+
 def test_more_than_is_read_ahead_comes_in_the_order_of_time(url, client):
     name, now = unique_name(), int(time.time() * 1000) - 3_600_000
     with client.pipeline(transaction=False) as pipeline:
