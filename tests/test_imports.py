@@ -137,11 +137,12 @@ CAPTURE_ROOMS: dict[str, set[str]] = {
 SERVE_ROOMS: dict[str, set[str]] = {
     "formats": set(),
     "inputs": set(),
+    "report": set(),
     "programs": {"inputs"},
     "log": {"formats"},
     "web": {"inputs", "log"},
     "runner": {"log", "programs", "web"},
-    "routes": {"formats", "inputs", "log", "programs", "runner", "web"},
+    "routes": {"formats", "inputs", "log", "programs", "report", "runner", "web"},
     "app": {"log", "programs", "routes", "runner", "web"},
     "viewer": {"app", "web"},
 }

@@ -113,7 +113,12 @@ def authorize(connection: HTTPConnection, access: Access, run_id: str | None = N
 
 def stops_on_leave(connection: HTTPConnection) -> bool:
     """Whether the run is to be stopped when this reader leaves: ``?stop_on_leave=1``."""
-    return connection.query_params.get("stop_on_leave", "") not in {"", "0", "false"}
+    return flag_in(connection, "stop_on_leave")
+
+
+def flag_in(connection: HTTPConnection, name: str) -> bool:
+    """Whether the query asks for it: ``?name=1``."""
+    return connection.query_params.get(name, "") not in {"", "0", "false"}
 
 
 def position_in(connection: HTTPConnection, run_id: str) -> Position:

@@ -11,6 +11,9 @@ function element(tag, className, text) {
   return made;
 }
 
+/** Text where it is another than before: a screen reader hears no more than what is new. */
+function set(box, text) { if (box.textContent !== text) box.textContent = text; }
+
 const seconds = (value) =>
   value == null ? "–" : value > 0 && value < 0.0005 ? "<1 ms" : value < 0.9995 ? `${Math.round(value * 1000)} ms`
   : value < 60 ? `${value.toFixed(value < 10 ? 2 : 1)} s`
@@ -73,5 +76,5 @@ class Growing {
   }
 }
 
-Object.assign(streamll, { element, seconds, count, tokens, usage, money, Growing });
+Object.assign(streamll, { element, set, seconds, count, tokens, usage, money, Growing });
 })(window.streamll = window.streamll || {});

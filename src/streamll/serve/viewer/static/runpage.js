@@ -1,0 +1,155 @@
+// The run that is shown: read from its source, and drawn once a frame.
+(function (streamll) {
+"use strict";
+const $ = (id) => document.getElementById(id);
+
+const TIMELINE = 100, NEAR = 80; // milliseconds between two drawings; pixels from the end
+const narrow = matchMedia("(max-width: 820px)");
+const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+const scroller = () => (narrow.matches ? document.scrollingElement : $("run"));
+
+class RunPage {
+  /**
+   * `page` says what the page knows of runs: `listed(id)` their state in the list, `startable` that this server
+   * can stop them, `trouble()` what is wrong with the connection. It is told `refreshSoon()`.
+   */
+  constructor(source, page) {
+    this.source = source;
+    this.page = page;
+    this.player = null;
+    this.tails = false; // the run was under way when it was opened: its end is kept in view
+    this.close = () => {};
+    this.fresh = true;
+    this.scheduled = false;
+    this.before = 0;
+    this.drawnTimelineAt = 0;
+    this.heard = { last: null, at: 0, now: 0 };
+    this.output = new streamll.Output($("output"));
+    this.timeline = new streamll.Timeline($("timeline"), $("axis"), (node) => toCard(node));
+    this.controls = new streamll.Controls(() => this.player, source.live, () => this.toEnd());
+    $("stop").addEventListener("click", async () => {
+      $("stop").disabled = true;
+      try { await source.stop(this.id); } finally { $("stop").disabled = false; }
+    });
+  }
+
+  get id() { return this.player && this.player.id; }
+
+  open(id) {
+    this.close();
+    this.tails = this.page.listed(id) === "running";
+    const shown = new streamll.Player(id, (again) => { this.fresh = this.fresh || again; this.schedule(); });
+    this.player = shown;
+    this.fresh = true;
+    $("nothing").hidden = true;
+    $("shown").hidden = false;
+    document.body.dataset.view = "run";
+    this.close = this.source.open(id, (event) => shown.add(event), () => shown.last);
+    this.schedule();
+    $("run").scrollTo(0, 0);
+    if (narrow.matches) { scrollTo(0, 0); $("run").focus({ preventScroll: true }); }
+  }
+
+  leave() {
+    this.close();
+    this.close = () => {};
+    this.player = null;
+    $("nothing").hidden = false;
+    $("shown").hidden = true;
+    document.body.dataset.view = "list";
+    document.title = "streamll";
+  }
+
+  toEnd() {
+    if (!this.player) return;
+    this.tails = true;
+    this.player.follow();
+  }
+
+  /** All of it once more: the connection is another. */
+  redraw() {
+    if (!this.player) return;
+    this.drawnTimelineAt = 0;
+    this.schedule();
+  }
+
+  schedule() {
+    if (this.scheduled) return;
+    this.scheduled = true;
+    requestAnimationFrame((time) => this.frame(time));
+  }
+
+  frame(time) {
+    this.scheduled = false;
+    const player = this.player, passed = this.before ? Math.min(0.25, (time - this.before) / 1000) : 0;
+    this.before = time;
+    if (!player) return;
+    player.tick(passed);
+    this.draw(time);
+    if (player.playing || player.run.status === "running") this.schedule(); else this.before = 0;
+  }
+
+  draw(time) {
+    const player = this.player, run = player.run, now = this.moment();
+    const follows = this.tails && player.following && run.status === "running" && isNearEnd();
+    if (this.fresh) {
+      this.fresh = false;
+      this.output.reset();
+      this.timeline.reset();
+      for (const thing of run.story) run.changed.add(thing);
+      this.drawnTimelineAt = 0;
+    }
+    const changes = this.output.draw(run);
+    if (time - this.drawnTimelineAt > TIMELINE || (changes && run.status !== "running") || !player.following) {
+      this.drawnTimelineAt = time;
+      this.timeline.draw(run, now, player.following && !player.over ? now : player.start + player.length);
+      this.drawHead(run, now);
+    }
+    this.controls.draw();
+    if (follows && changes) { const box = scroller(); box.scrollTop = box.scrollHeight; }
+  }
+
+  /** The clock of what is shown: the server's, carried on while a run is silent. */
+  moment() {
+    const player = this.player, heard = this.heard;
+    if (!player.following) return player.start + player.at;
+    const last = player.run.now || 0;
+    if (player.over || !this.source.live) return last;
+    if (heard.last !== last) this.heard = { last, at: performance.now(), now: last };
+    else if (!this.page.trouble()) heard.now = last + (performance.now() - heard.at) / 1000; // else it stands still
+    return this.heard.now;
+  }
+
+  drawHead(run, now) {
+    const player = this.player, live = this.source.live, goesOn = player.following && !player.over;
+    if (live && this.page.listed(run.id) === undefined) this.page.refreshSoon();
+    const status = goesOn && !live ? "unfinished" : goesOn && this.page.trouble() ? "away" : run.status;
+    if (streamll.drawHead(run, status, now)) {
+      if (live && player.over) this.page.refreshSoon();
+      if (player.following) document.title = `${run.program || "run"} · ${streamll.STATUS_WORDS[status]}`;
+    }
+    $("stop").hidden = !this.page.startable || player.over;
+  }
+}
+
+function toCard(node) {
+  const card = cardFor(node);
+  if (!card) return;
+  card.scrollIntoView({ block: "start", behavior: calm() ? "auto" : "smooth" });
+  card.focus({ preventScroll: true });
+}
+
+function cardFor(node) {
+  const own = $(`card-${node.id}`);
+  if (own) return own;
+  for (const child of node.children) { const found = cardFor(child); if (found) return found; }
+  return null;
+}
+
+function isNearEnd() {
+  const box = scroller();
+  return box.scrollHeight - box.scrollTop - box.clientHeight < NEAR;
+}
+
+Object.assign(streamll, { RunPage, narrow });
+})(window.streamll = window.streamll || {});
