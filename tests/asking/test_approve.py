@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 
 import dspy
 import pytest
@@ -15,7 +15,7 @@ from streamll.core.ordering import OrderCheck
 sent = []
 
 
-def send_mail(to: str, copies: int = 1, on: datetime.date | None = None) -> str:
+def send_mail(to: str, copies: int = 1, on: dt.date | None = None) -> str:
     """Send a mail."""
     sent.append((to, copies, on))
     return f"sent to {to}"
@@ -78,7 +78,11 @@ def run(program, answer, *, on_loop=False, **options):
 ANSWERS = [
     (True, [("ada@example.org", 2, None)], "sent to ada@example.org"),
     ({"allow": True, "arguments": {"copies": 5}}, [("ada@example.org", 5, None)], "sent to ada"),
-    ({"allow": False, "reason": "Ada is away"}, [], "The call of send_mail was refused: Ada is away"),
+    (
+        {"allow": False, "reason": "Ada is away"},
+        [],
+        "The call of send_mail was refused: Ada is away",
+    ),
     (False, [], "The call of send_mail was refused"),
 ]
 
@@ -104,7 +108,7 @@ def test_an_agent_goes_on_with_what_a_person_decided(agent, said, mails, observe
 def test_the_tools_of_an_agent_one_cannot_edit(agent, names, on_loop):
     """``instrument(approve=…)``; an async agent calls a sync tool on its event loop."""
     program = agent(send_mail)
-    _, value = run(program, True, on_loop=on_loop)
+    _, value = run(program, answer=True, on_loop=on_loop)
     assert len(sent) == 1
     streamll.instrument(program, approve=names, sinks=[])
     seen, value = run(program, {"allow": False, "reason": "No."}, on_loop=on_loop)
@@ -121,9 +125,9 @@ def test_a_function_stays_a_function():
         def forward(self, **_):
             return [asks("ada"), asks("bob", 2), asks(to="eve", copies=3)]
 
-    seen, value = run(Sends(), {"allow": True, "arguments": {"on": "2027-01-02", "to": "joe"}})
+    _, value = run(Sends(), {"allow": True, "arguments": {"on": "2027-01-02", "to": "joe"}})
     assert sent == [
-        ("ada", 1, None), ("joe", 2, datetime.date(2027, 1, 2)), ("joe", 3, datetime.date(2027, 1, 2)),
+        ("ada", 1, None), ("joe", 2, dt.date(2027, 1, 2)), ("joe", 3, dt.date(2027, 1, 2)),
     ]  # fmt: skip
     assert value == ["sent to ada", "sent to joe", "sent to joe"]
     assert dspy.Tool(asks).args == dspy.Tool(send_mail).args
@@ -148,7 +152,7 @@ def test_wrong_changes_are_named_and_the_question_stays_open():
                     with pytest.raises(WrongAnswer) as refused:
                         events.answer(event, said)
                     assert refused.value.problems[0].place == place
-                events.answer(event, True)
+                events.answer(event, value=True)
         assert events.value == "sent to ada"
 
 

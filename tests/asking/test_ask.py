@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 import enum
 import threading
 from typing import Literal
@@ -39,7 +39,7 @@ class Size(enum.Enum):
 class Letter(pydantic.BaseModel):
     to: str
     copies: int = 1
-    on: datetime.date | None = None
+    on: dt.date | None = None
 
 
 class Asks(dspy.Module):
@@ -117,14 +117,14 @@ def test_a_question_is_answered_by_whoever_reads(asks):
         (int, "3", "answer", 3, 3),
         (Literal["a", 1], "b", "answer", 1, 1),
         (Size, "SMALL", "answer", "l", Size.LARGE),
-        (datetime.date, "tomorrow", "answer", "2027-01-02", datetime.date(2027, 1, 2)),
+        (dt.date, "tomorrow", "answer", "2027-01-02", dt.date(2027, 1, 2)),
         (list[int], [1, "a"], "answer[1]", [1, 2], [1, 2]),
         (dict[str, int], {"a": None}, "answer.a", {"a": 1}, {"a": 1}),
         (Letter, {"copies": 2}, "answer", {"to": "ada"}, Letter(to="ada")),
         (Letter, {"to": "a", "copies": "x"}, "answer.copies", {"to": "a", "copies": 2},
             Letter(to="a", copies=2)),
         (Letter, {"to": "a", "on": "soon"}, "answer.on", {"to": "a", "on": "2027-01-02"},
-            Letter(to="a", on=datetime.date(2027, 1, 2))),
+            Letter(to="a", on=dt.date(2027, 1, 2))),
         ({"type": "array", "maxItems": 1}, [1, 2], "answer", [1], [1]),
         ({"properties": {"a": {"type": "null"}}}, {"a": 1}, "answer.a", {"b": 1}, {"b": 1}),
     ],
@@ -328,7 +328,7 @@ def test_waiting_counts_in_no_timeout_of_the_stream():
         events.answer(question, "in time")
 
     config = streamll.StreamConfig(timeout=60)
-    seen, value = run(Asks(), answer, config=config)
+    _, value = run(Asks(), answer, config=config)
     assert value.answer == "in time"
 
     class Hangs(dspy.Module):

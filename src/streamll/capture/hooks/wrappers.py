@@ -66,7 +66,7 @@ def tool_call(original: Function) -> Function:
     def call(self: Any, **kwargs: Any) -> Any:
         scope = current_scope()
         if scope is not None and scope.needs_approval(str(self.name)):
-            self = approve(self)  # noqa: PLW0642 - the same tool, but its function
+            self = approve(self)
         return original(self, **kwargs)
 
     return call
