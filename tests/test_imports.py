@@ -40,7 +40,7 @@ RULES = {
     # questions of a run; it meets capture in `context.current_scope` alone
     "asking": Rule(
         {".asking", ".configuration", ".context", ".core", ".flow", "msgspec"},
-        within={"dspy", "jsonschema", "pydantic"},
+        within={".brokers", "dspy", "jsonschema", "pydantic"},
     ),
     # replacing functions of other libraries, and putting them back
     "patching": Rule(),
