@@ -58,7 +58,7 @@ RULES = {
         {".brokers", ".core", ".flow", ".sinks", "msgspec"},
         within={"aio_pika", "aiormq", "opentelemetry", "pamqp", "redis"},
     ),
-    "consumer": Rule({".brokers", ".consumer", ".core", ".flow", "msgspec"}),
+    "consumer": Rule({".asking", ".brokers", ".consumer", ".core", ".flow", ".sinks", "msgspec"}),
     # the only part that imports dspy and what DSPy itself stands on
     "capture": Rule(
         {

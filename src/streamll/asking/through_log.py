@@ -11,26 +11,17 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent import futures
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from streamll.asking.here import asked_here, question_of
-from streamll.core.errors import (
-    NoSuchQuestion,
-    QuestionClosed,
-    WireError,
-    WrongAnswer,
-    logger,
-)
-from streamll.core.events import Event, StreamllEvent
-from streamll.core.run_view import MESSAGES
+from streamll.asking.messages import ANSWER, hear
+from streamll.core.errors import WireError, logger
+from streamll.core.events import Event
 from streamll.core.wire import decode_batch, encode
 from streamll.flow.bridge import Background
 from streamll.flow.timers import Timer, timers
-
-ANSWER, REFUSED = f"{MESSAGES}answer", f"{MESSAGES}answer_refused"
 
 READ_TIMEOUT_S = 30.0
 """How often a log without news is asked anew; what comes, comes at once."""
@@ -42,45 +33,6 @@ missed that comes in the moment when it is back."""
 
 LINGER_S = 5.0
 """How long a log is followed behind the last question: an agent mostly has another."""
-
-
-def message(kind: str, **data: Any) -> Event:
-    return StreamllEvent(event_type=kind, data=data, timestamp=time.time())
-
-
-def hear(data: Mapping[str, Any], refuse: Callable[[Event], object]) -> None:
-    """Take an answer that came through the log, if a run of this process has asked the question.
-
-    ``refuse`` gets what is told to whoever gave it, where it cannot be taken.
-    """
-    run_id, question_id = data.get("run_id"), data.get("question_id")
-    if run_id not in asked_here or not isinstance(question_id, str):
-        return
-    by, answer_id = data.get("by"), data.get("answer_id")
-    try:
-        question = question_of(run_id, question_id)
-        if "value" not in data:
-            question.decline(by)
-        else:
-            question.answer(data["value"], by, answer_id)
-    except (WrongAnswer, QuestionClosed, NoSuchQuestion) as error:
-        refuse(
-            message(
-                REFUSED, run_id=run_id, question_id=question_id, answer_id=answer_id, **told(error)
-            )
-        )
-
-
-def told(error: WrongAnswer | QuestionClosed | NoSuchQuestion) -> dict[str, Any]:
-    """Why an answer was not taken, as plain data."""
-    about: dict[str, Any] = {"error": type(error).__name__, "message": str(error)}
-    if isinstance(error, WrongAnswer):
-        about["problems"] = [
-            {"place": each.place, "message": each.message} for each in error.problems
-        ]
-    elif isinstance(error, QuestionClosed):
-        about |= {"outcome": error.outcome, "by": error.by}
-    return about
 
 
 class Place(NamedTuple):
