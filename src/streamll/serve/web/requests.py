@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from streamll.core.errors import InvalidInputs, RunUnavailable, logger
 from streamll.core.places import own_place
 from streamll.core.positions import Position, read_position
-from streamll.serve.inputs.errors import Problem
+from streamll.core.problems import Problem
 from streamll.serve.permits import Permit
 from streamll.serve.web.access import Access, Auth
 from streamll.serve.web.limits import Limits
