@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import msgspec
+from streamll.core.errors import Problem
 
-
-class Problem(msgspec.Struct, frozen=True):
-    """What is wrong, and where: ``inputs.items[2].price``. ``InvalidInputs`` has these."""
-
-    place: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.place}: {self.message}" if self.place else self.message
+__all__ = ["Problem", "pointer"]
 
 
 def pointer(place: str, location: Iterable[str | int]) -> str:
