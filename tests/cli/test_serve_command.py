@@ -84,7 +84,7 @@ def sse_data(text):
 
 def test_two_processes_serve_each_others_runs(folder):
     """X10"""
-    options = ["--workers", "2", "--ai-version", "6"]
+    options = ["--workers", "2", "--ai-version", "6", "--include", "inputs", "--keep", "1h"]
     with serving(folder, *options, STREAMLL_TOKENS=TOKEN) as (_, url):
         headers = {"authorization": f"Bearer {TOKEN}"}
         assert httpx.get(f"{url}/runs", trust_env=False).status_code == 401
@@ -98,7 +98,8 @@ def test_two_processes_serve_each_others_runs(folder):
             events = httpx.get(
                 f"{url}{run['events']}?token={run['token']}", trust_env=False, timeout=60
             )
-            assert sse_data(events.text)[-1]["event_type"] == "run.end"
+            told = sse_data(events.text)
+            assert (told[0]["inputs"], told[-1]["event_type"]) == ({"question": "q"}, "run.end")
         assert processes == {"0", "1"}
         chat = {"id": "c", "messages": [{"role": "user", "content": "q"}]}
         told = httpx.post(f"{url}/ai/qa", json=chat, headers=headers, trust_env=False, timeout=60)

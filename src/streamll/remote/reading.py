@@ -22,13 +22,13 @@ from streamll.core.errors import (
     ConfigurationError,
     InvalidInputs,
     NoSuchRun,
-    Problem,
     RunUnavailable,
     TokenRefused,
 )
 from streamll.core.events import TERMINAL, Event
 from streamll.core.jsonable import render
 from streamll.core.positions import Position, position
+from streamll.core.problems import Problem
 from streamll.flow.retry import Backoff
 
 BACKOFF = Backoff(attempts=1_000_000, base=0.1, factor=2.0, cap=5.0)

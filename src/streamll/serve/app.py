@@ -3,10 +3,11 @@
 ::
 
     POST   /runs                    start a program: 202 and the run's id
-    GET    /runs                    the log's latest runs; ``?limit=``
+    GET    /runs                    the log's latest runs; ``?program=``, ``?status=``, ``?q=``, …
     GET    /runs/{id}               a run in one object, as far as it has come
     GET    /runs/{id}/events        its events (SSE); ``Last-Event-ID`` or ``?after=``, ``?format=``
     WS     /runs/{id}/ws            the same over a WebSocket
+    GET    /runs/{id}/report        the viewer with this run in it, in one file
     DELETE /runs/{id}               cancel it
     GET    /programs                what can be started, and its inputs
     GET    /openapi.json            all of this as OpenAPI 3.1, with the programs' inputs
@@ -190,6 +191,7 @@ def routes_of(app: App) -> list[BaseRoute]:
         route("GET", "/runs/{run_id}", runs.look, "run_id"),
         route("DELETE", "/runs/{run_id}", runs.cancel, "run_id"),
         route("GET", "/runs/{run_id}/events", runs.events, "run_id"),
+        route("GET", "/runs/{run_id}/report", runs.report, "run_id"),
         route("GET", "/programs", runs.list_programs),
         route("GET", "/openapi.json", openapi.show),
         route("POST", "/ai", vercel.start),

@@ -1,18 +1,22 @@
-"""The routes of runs: start, read, look at, cancel."""
+"""The routes of runs: start, list, read, look at, cancel."""
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.websockets import WebSocket
 
 from streamll.core.errors import ConfigurationError, RunUnavailable
 from streamll.core.positions import AFTER_EVERYTHING, Position
 from streamll.serve.formats import OutputFormat, RenderOptions, make_format
 from streamll.serve.inputs.schemas import described
-from streamll.serve.log.index import LISTED_RUNS, snapshot
+from streamll.serve.log.index import snapshot
 from streamll.serve.log.streams import RunWriter, stream_of_log
+from streamll.serve.report import report_html
 from streamll.serve.routes.inputs import inputs_in
+from streamll.serve.routes.run_filter import run_filter_in
 from streamll.serve.routes.service import Service
 from streamll.serve.web.requests import (
     HTTPRefusal,
@@ -52,11 +56,21 @@ async def start(service: Service, request: Request) -> Response:
 
 
 async def list_runs(service: Service, request: Request) -> Response:
-    limit = request.query_params.get("limit", str(LISTED_RUNS))
-    if not (limit.isdecimal() and 0 < int(limit[:9]) <= LISTED_RUNS):
-        raise HTTPRefusal(400, f"limit is a number from 1 to {LISTED_RUNS}")
-    runs = await service.run_log.latest_runs(int(limit))
-    return JSONResponse({"runs": runs}, headers=NO_STORE)
+    wanted, limit = run_filter_in(request)
+    found = await service.search.find(wanted, limit)
+    answer: dict[str, object] = {"runs": found.runs, "more": found.more}
+    if wanted.words:
+        answer["searched"] = {"runs": found.looked_at, "texts": found.read}
+    return JSONResponse(answer, headers=NO_STORE)
+
+
+async def report(service: Service, request: Request) -> Response:
+    """The viewer with this run in it, as a file: never a page of this server's origin."""
+    run_id = request.path_params["run_id"]
+    events = await service.runner.events(run_id)
+    html = await asyncio.to_thread(report_html, events)
+    headers = {"content-disposition": 'attachment; filename="run.html"', **NO_STORE}
+    return HTMLResponse(html, headers=headers)
 
 
 async def list_programs(service: Service, _: Request) -> Response:

@@ -15,6 +15,7 @@ from streamll.core.errors import RunUnavailable, StreamllError, logger
 from streamll.core.positions import Position
 from streamll.serve.formats import OutputFormat
 from streamll.serve.log.frames import HEADERS
+from streamll.serve.log.search import RunSearch
 from streamll.serve.log.streams import RunWriter, sse_of_log
 from streamll.serve.programs import Served
 from streamll.serve.runner import Runner
@@ -63,6 +64,7 @@ class Service:
         self.access = access
         self.runner = runner
         self.run_log = runner.run_log
+        self.search = RunSearch(runner.run_log)
         self.limits = runner.limits
         self.readers: dict[asyncio.Task[object], bool] = {}
         """The tasks that send to readers, and whether these know how to come back and resume."""

@@ -1,12 +1,20 @@
-"""What is wrong with inputs, and where."""
+"""What is wrong with values from outside, and where."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from streamll.core.errors import Problem
+import msgspec
 
-__all__ = ["Problem", "pointer"]
+
+class Problem(msgspec.Struct, frozen=True):
+    """What is wrong, and where: ``inputs.items[2].price``. ``InvalidInputs`` has these."""
+
+    place: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}" if self.place else self.message
 
 
 def pointer(place: str, location: Iterable[str | int]) -> str:
