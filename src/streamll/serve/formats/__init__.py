@@ -34,8 +34,12 @@ def make_format(name: str, options: RenderOptions | None = None) -> OutputFormat
     """A new format of this name, for one reader of one run.
 
     Raises:
-        ConfigurationError: there is none of this name.
+        ConfigurationError: there is none of this name, or it has no compact form.
     """
+    if options is not None and options.compact and name != NativeFormat.name:
+        raise ConfigurationError(
+            f"only the native format has a compact form: ask for {name!r} without compact, or for 'native'"
+        )
     try:
         return FORMATS[name](options or RenderOptions())
     except KeyError:

@@ -39,6 +39,8 @@ class RenderOptions(msgspec.Struct, frozen=True, kw_only=True):
     include_obfuscation: bool = False
     echo: Mapping[str, Any] = NOTHING
     starting_after: int = -1
+    compact: bool = False
+    """The native format's compact form (``core.compact``)."""
     message_id: str | None = None
 
     def is_reply(self, predictor: str | None, field: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from streamll.core.compact import CompactWriter
 from streamll.core.errors import RunUnavailable, StreamCancelled, StreamllError
 from streamll.core.events import TERMINAL, Event, Identity, RunError, StreamllEvent
 from streamll.core.positions import AFTER_EVERYTHING, Position
@@ -30,11 +31,21 @@ class RunWriter:
         self.smoothed = smoothed
         self.is_native = form.name == "native"
         self.frames = frames
+        self._compact = CompactWriter() if form.options.compact else None
 
     def write(self, items: Iterable[Item]) -> list[bytes]:
         if not self.is_native:
             return [each for item in items for each in self._render(item.event, item.id)]
+        if self._compact is not None:
+            return [self._compactly(item, self._compact) for item in items]
         return [item.frame for item in items] if self.frames else [item.payload for item in items]
+
+    def _compactly(self, item: Item, writer: CompactWriter) -> bytes:
+        position = None
+        payload = writer.short(item.event)
+        if payload is None:
+            payload, position = writer.full(item.event, item.payload), item.id
+        return frame([payload], position) if self.frames else payload
 
     def broken(self, run_id: str, error: StreamllError) -> list[bytes]:
         """How the format reports that its stream ends before the run does.

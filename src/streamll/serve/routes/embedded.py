@@ -64,6 +64,7 @@ def sse_response(
     context: Inputs | None = None,
     heartbeat: float = 15.0,
     smooth: Unit | None = None,
+    compact: bool = False,
     request_body: Any = None,
     inputs: Inputs | None = None,
     **program_inputs: Any,
@@ -82,6 +83,7 @@ def sse_response(
         heartbeat: seconds of silence after which a comment keeps the connection alive.
         smooth: ``"word"`` or ``"grapheme"``: send coarse text in such pieces, evenly paced, as
             ``streamll.streams.smooth`` does. Not with a log, whose events are sent as they are.
+        compact: send the native format in its compact form (docs/wire.md), for a client that reads it.
         request_body: what the client has posted, as an object, if it is a client of ``format``. It
             is rendered as this asks for: ``threadId``, ``runId``, ``protocolVersion``, ``messages``
             and ``state`` of AG-UI, ``ai_version`` of the AI SDK, ``model``, ``include_reasoning``
@@ -92,13 +94,13 @@ def sse_response(
 
     Raises:
         UnknownFieldError: a field name that no predictor of the program has.
-        ConfigurationError: an unknown format, a name that a context cannot have, or ``smooth`` with
-            a log.
+        ConfigurationError: an unknown format, a name that a context cannot have, ``smooth`` with a
+            log, or ``compact`` with another format than the native one.
     """
     given = {**(inputs or {}), **program_inputs}
     _check_smooth(smooth, log)
     try:
-        own = OwnRoute(program, format, fields, reply, given, context, request_body)
+        own = OwnRoute(program, format, fields, reply, given, context, request_body, compact)
     except HTTPRefusal as error:
         return refusal(error)
 
@@ -134,14 +136,15 @@ async def websocket_stream(
     log: str | None = None,
     context: Inputs | None = None,
     smooth: Unit | None = None,
+    compact: bool = False,
     request_body: Any = None,
     inputs: Inputs | None = None,
     **program_inputs: Any,
 ) -> None:
     """Run ``program`` with its inputs, stream it, and close ``websocket``.
 
-    ``format``, ``fields``, ``reply``, ``log``, ``context``, ``smooth``, ``request_body``, ``inputs``
-    and ``program_inputs`` are those of ``sse_response``, and so are the errors; a ``request_body`` that
+    ``format``, ``fields``, ``reply``, ``log``, ``context``, ``smooth``, ``compact``, ``request_body``,
+    ``inputs`` and ``program_inputs`` are those of ``sse_response``, and so are the errors; a ``request_body`` that
     is wrong closes it with code 1008.
 
     A WebSocket that is not accepted yet is accepted. One message per payload. A message
@@ -153,7 +156,7 @@ async def websocket_stream(
     given = {**(inputs or {}), **program_inputs}
     _check_smooth(smooth, log)
     try:
-        own = OwnRoute(program, format, fields, reply, given, context, request_body)
+        own = OwnRoute(program, format, fields, reply, given, context, request_body, compact)
     except HTTPRefusal as error:
         await _accept(websocket)
         await websocket.close(responses.POLICY_VIOLATION, str(error)[:MAX_REASON])
@@ -215,11 +218,14 @@ class OwnRoute:
         inputs: Inputs,
         context: Inputs | None,
         request_body: Any = None,
+        compact: bool = False,
     ) -> None:
         names = fields if isinstance(fields, str) else tuple(fields)
         self._call = streamll.stream(program, fields=names, keep_text=False)(**inputs)
         self._inputs = inputs
-        options = RenderOptions(text=reply or reply_of(program), model=type(program).__name__)
+        options = RenderOptions(
+            text=reply or reply_of(program), model=type(program).__name__, compact=compact
+        )
         if request_body is not None:
             form, options = as_asked(form, options, request_body)
         self.form = make_format(form, options)
