@@ -8,7 +8,7 @@ import dspy
 import pytest
 
 from serve.runs import Scribe
-from streamll.serve.viewer.report import report_html
+from streamll.serve.report import report_html
 
 REPORT = """## Found
 

@@ -103,7 +103,7 @@ class Card {
     if (attempt.superseded && !box.classList.contains("superseded")) {
       const old = element("details", "attempt superseded");
       old.append(element("summary", "", `Attempt ${attempt.number + 1} counts no more: ${attempt.superseded}`), ...box.childNodes);
-      old.open = this.tries.classList.contains("beside");
+      old.open = this.tries.classList.contains("besides");
       box.replaceWith(old);
       box = old;
       this.attempts.set(key, box);
@@ -132,11 +132,11 @@ class Card {
   /** A button that puts the attempts side by side, those that count no more as well. */
   drawBeside() {
     if (this.beside) return;
-    this.beside = element("button", "beside", "Side by side");
+    this.beside = element("button", "side-by-side", "Side by side");
     this.beside.type = "button";
     this.beside.setAttribute("aria-pressed", "false");
     this.beside.addEventListener("click", () => {
-      const on = this.tries.classList.toggle("beside");
+      const on = this.tries.classList.toggle("besides");
       this.beside.setAttribute("aria-pressed", String(on));
       for (const box of this.tries.querySelectorAll("details.superseded")) box.open = on;
     });

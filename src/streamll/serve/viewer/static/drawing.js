@@ -65,25 +65,12 @@ function copyButton(text, what) {
   button.type = "button";
   button.setAttribute("aria-label", `Copy ${what}`);
   button.addEventListener("click", async () => {
-    const done = await copied(text());
+    const done = await streamll.copy(text());
     button.textContent = done ? "Copied" : "Not copied";
     setTimeout(() => { button.textContent = "Copy"; }, 1500);
   });
   return button;
 }
 
-/** Whether the text is in the clipboard now. A page that is not from this machine or by HTTPS has only the old way. */
-async function copied(text) {
-  try { await navigator.clipboard.writeText(text); return true; } catch { /* not allowed, or not there */ }
-  const area = element("textarea"), before = document.activeElement;
-  area.value = text;
-  document.body.append(area);
-  area.select();
-  const done = document.execCommand("copy");
-  area.remove();
-  before?.focus();
-  return done;
-}
-
-Object.assign(streamll, { copyButton, copied, element, set, seconds, count, tokens, usage, isSpent, money, Growing });
+Object.assign(streamll, { copyButton, element, set, seconds, count, tokens, usage, isSpent, money, Growing });
 })(window.streamll = window.streamll || {});

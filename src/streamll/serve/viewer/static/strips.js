@@ -83,8 +83,8 @@ class Strip {
 function outline({ start, width, counts, most }, from, span, to) {
   if (!most) return [];
   const points = [];
-  for (let place = 0; place < counts.length; place++) {
-    const height = 100 - ((counts[place] || 0) / most) * 100;
+  for (let place = 0; place < counts.length && start + place * width < to; place++) {
+    const height = 100 - (counts[place] / most) * 100;
     for (const at of [start + place * width, Math.min(start + (place + 1) * width, to)]) points.push(`${percent(at - from, span)} ${height.toFixed(1)}%`);
   }
   const [first] = points[0].split(" "), [last] = points.at(-1).split(" ");

@@ -8,20 +8,16 @@ const BUCKETS = 120; // of a rhythm, at most
 /** How many tokens came when: counts for equal parts of the time, whose length doubles as it goes on. */
 class Rhythm {
   constructor(start) {
-    Object.assign(this, { start, width: 0.05, counts: [], most: 0 });
+    Object.assign(this, { start, width: 0.05, counts: new Array(BUCKETS).fill(0), most: 0 });
   }
   add(at, count) {
     let place = Math.max(0, Math.floor((at - this.start) / this.width));
-    while (place >= BUCKETS) {
-      const halves = this.counts;
-      this.counts = [];
-      halves.forEach((each, index) => { this.counts[index >> 1] = (this.counts[index >> 1] || 0) + (each || 0); });
-      this.most = Math.max(0, ...this.counts.map((each) => each || 0));
+    for (; place >= BUCKETS; place >>= 1) {
+      this.counts = this.counts.map((_, index) => (this.counts[2 * index] || 0) + (this.counts[2 * index + 1] || 0));
       this.width *= 2;
-      place >>= 1;
     }
-    this.counts[place] = (this.counts[place] || 0) + count;
-    this.most = Math.max(this.most, this.counts[place]);
+    this.counts[place] += count;
+    this.most = Math.max(...this.counts);
   }
 }
 
