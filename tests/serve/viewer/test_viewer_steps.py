@@ -110,6 +110,9 @@ def timed(*steps):
     return [replace(e, timestamp=1.7e9 + at) for e, (at, *_) in zip(scribe.events, steps, strict=True)]  # fmt: skip
 
 
+KEPT = ev.Identity(run_id="r1", path=("QA", "kept"), predictor="kept", call_id="c2")
+
+
 def token(at, text, offset, identity=CALL):
     own = {"field": "answer", "token": text, "token_index": offset, "offset": offset}
     return (at, ev.TokenEvent, identity, own)
@@ -145,6 +148,12 @@ TIMED = timed(
     (10, ev.ModuleEnd, CALL, {"name": "predict", "duration": 10.0}),
     (11, ev.ToolStart, TOOL, {"name": "search"}),
     (13, ev.ToolEnd, TOOL, {"name": "search", "duration": 2.0}),
+    # An answer from the cache, of which a typed field is told when the call is over.
+    (13, ev.ModuleStart, KEPT, {"name": "kept"}),
+    (13, ev.LMStart, replace(LM, call_id="l2", parent_call_id="c2"), {"model": "practice/one"}),
+    (13, ev.LMEnd, replace(LM, call_id="l2", parent_call_id="c2"), {"model": "practice/one", "duration": 0.0, "cached": True}),
+    (13.5, ev.FieldPartial, KEPT, {"field": "plan", "value": ["a"], "state": "complete"}),
+    (14, ev.ModuleEnd, KEPT, {"name": "kept", "duration": 1.0}),
     (14, ev.RunEnd, ROOT, {"duration": 14.0, "lm_calls": 1, "cost": 0.0123}),
 )
 
@@ -166,7 +175,7 @@ def test_where_the_time_went_is_a_picture_of_the_run_and_of_each_step(report):
         "(all) => all.map((one) => parseFloat(one.style.width))"
     )
     assert sum(widths) == pytest.approx(100, abs=0.1)
-    pieces = page.locator(".card .strip .pieces i").evaluate_all(
+    pieces = page.locator(".card:first-child .strip .pieces i").evaluate_all(
         "(all) => all.map((one) => [one.className, Math.round(parseFloat(one.style.left))])"
     )
     assert [what for what, _ in pieces] == "wait speak queue queue wait speak pause speak".split()

@@ -10,7 +10,8 @@ const FILE = "vendor/markdown.js"; // the lexer and the highlighter
 const BEFORE = 2000; // characters before what is new that are looked at again
 const BLOCK = 4000; // characters: a list or table that is longer is read on from its last element
 const LONGEST = 16_000; // characters: any other block that is longer is cut at a line's end
-const SHARE = 9; // how many times as long as reading took, no reading follows
+const PORTION = 20_000; // characters that are read at a time, where very many come at once
+const SHARE = 2; // how many times as long as reading took, no reading follows
 const DEEPEST = 20; // blocks in blocks; of what is deeper nothing is read
 const FENCE = /^ {0,3}(`{3,}(?=[^`\n]*\n)|~{3,})([^\n]*)\n/;
 const NESTED = new RegExp(`^(?:[ \\t]*(?:>|[-+*]|\\d{1,9}[.)])){${DEEPEST}}`, "m");
@@ -97,6 +98,8 @@ class Rendered {
   constructor(box) {
     this.box = box;
     this.box.replaceChildren();
+    this.coming = ""; // what is not read yet
+    this.done = false;
     this.tail = ""; // what is not settled: the last block
     this.half = ""; // a line's end of which there may be more
     this.head = ""; // the first two lines of the table that goes on
@@ -111,25 +114,37 @@ class Rendered {
   append(text) {
     const come = this.half + text;
     this.half = come.endsWith("\r") ? "\r" : "";
-    this.tail += come.slice(0, come.length - this.half.length).replace(/\r\n?/g, "\n");
-    if (this.timer) return;
-    const wait = this.free - performance.now();
-    if (wait > 0) this.timer = setTimeout(() => this.read(false), wait); else this.read(false);
+    this.coming += come.slice(0, come.length - this.half.length).replace(/\r\n?/g, "\n");
+    this.readSoon();
   }
-  finish() { if (this.tail || this.code) this.read(true); }
+  /** There is no more to come. */
+  finish() {
+    if (!this.tail && !this.code && !this.coming) return;
+    this.done = true;
+    if (this.coming.length <= PORTION) this.read(); else this.readSoon();
+  }
   leave() { clearTimeout(this.timer); }
 
-  read(all) {
+  readSoon() {
+    if (this.timer) return;
+    const wait = this.free - performance.now();
+    if (wait > 0) this.timer = setTimeout(() => this.read(), wait); else this.read();
+  }
+  read() {
     const begun = performance.now();
     this.leave();
     this.timer = 0;
     this.last?.remove();
     this.last = null;
+    this.tail += this.coming.slice(0, PORTION);
+    this.coming = this.coming.slice(PORTION);
+    const all = this.done && !this.coming;
     while (this.code || this.tail) {
       const more = this.code || this.opens() ? this.goOn(all) : this.blocks(all);
       if (!more) break;
     }
     this.free = performance.now() + SHARE * (performance.now() - begun);
+    if (this.coming) this.readSoon();
   }
 
   /** A fence at the beginning of what is left: the lexer does not read its code, however long it gets. */

@@ -3,6 +3,7 @@
 "use strict";
 const { element, set, seconds, usage, isSpent, money } = streamll;
 
+const MANY = 5000; // calls, of which the sum is made once it is over
 const STEPS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600];
 
 /** A number of tokens in four characters. */
@@ -87,7 +88,7 @@ class Timeline {
     this.drawAxis(span);
     for (const row of this.rows.values()) row.draw(run.start, span, now);
     this.list.parentNode.classList.toggle("priced", [...run.nodes.values()].some((node) => node.spent?.cost != null));
-    this.shares.draw(run, now);
+    if (run.story.length < MANY || run.status !== "running") this.shares.draw(run, now);
   }
   /** The row behind which a node belongs: the last one under the same parent. */
   place(node) {

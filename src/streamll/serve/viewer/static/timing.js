@@ -27,16 +27,19 @@ class Times {
     this.spans = [];
     this.rhythm = new Rhythm(start);
     this.tokens = 0;
+    this.over = false; // what the program makes of the reply comes after its end
     this.again(start);
   }
   get now() { return this.spans.at(-1); }
   again(at) {
+    if (this.over) return;
     if (this.now) this.now.to = at;
     this.spans.push({ from: at, left: null, first: null, last: null, thought: false, pauses: [], to: null });
   }
   /** The request waits, for a while if that is known, before it leaves. */
-  waits(at, delay) { if (this.now.first === null) this.now.left = Math.max(this.now.left || 0, at + (delay || 0)); }
+  waits(at, delay) { if (!this.over && this.now.first === null) this.now.left = Math.max(this.now.left || 0, at + (delay || 0)); }
   spoke(at, count, thought = false) {
+    if (this.over) return;
     const span = this.now;
     if (span.first === null) { span.first = at; span.thought = thought; }
     else if (at - span.last > PAUSE) span.pauses.push([span.last, at]);
@@ -46,6 +49,7 @@ class Times {
   }
   /** What `lm.end` says of the last attempt. */
   ended(event) {
+    this.over = true;
     const span = this.now, after = span.thought ? event.time_to_first_chunk : event.time_to_first_token;
     span.to = event.timestamp;
     if (event.cached) { this.spans = []; return; }
