@@ -128,6 +128,7 @@ RULES = {
             ".testing",
             "dspy",
             "msgspec",
+            "pydantic",
             ".exports",
             "uvicorn",
         },

@@ -130,7 +130,7 @@ def day_planner() -> Any:
         "Write the day down for somebody who travels, in Markdown.",
     )
 
-    class DayPlanner(dspy.Module):
+    class DayPlanner(dspy.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.research = dspy.ReAct("question -> findings", tools=[weather, opening_hours])
@@ -185,7 +185,7 @@ class Answers:
 def _step(city: str, observations: int) -> dict[str, Any]:
     """The agent's next step: the weather, the hours of the first sight, the end."""
     sight = SIGHTS[city][0]
-    steps = (
+    steps: tuple[tuple[str, str, dict[str, Any]], ...] = (
         ("First the weather, it decides everything else.", "weather", {"city": city}),
         (f"Is {sight} open?", "opening_hours", {"place": sight}),
         ("That is enough to plan with.", "finish", {}),
