@@ -151,12 +151,13 @@ CAPTURE_ROOMS: dict[str, set[str]] = {
 SERVE_ROOMS: dict[str, set[str]] = {
     "formats": set(),
     "inputs": set(),
+    "permits": set(),
     "report": set(),
     "programs": {"inputs"},
-    "log": {"formats"},
-    "web": {"log"},
+    "log": {"formats", "permits"},
+    "web": {"log", "permits"},
     "runner": {"log", "programs", "web"},
-    "routes": {"formats", "inputs", "log", "programs", "report", "runner", "web"},
+    "routes": {"formats", "inputs", "log", "permits", "programs", "report", "runner", "web"},
     "app": {"log", "programs", "routes", "runner", "web"},
     "viewer": {"app", "web"},
 }
