@@ -94,6 +94,7 @@ RULES = {
     "serve": Rule(
         {
             ".",
+            ".asking",
             ".brokers",
             ".consumer",
             ".core",
