@@ -112,7 +112,7 @@ function wayOf(server: URL, http: Http, { transport = "sse", silence = SILENCE, 
       const place = at(url(id!, "/ws"), position, compact);
       place.protocol = place.protocol.replace("http", "ws");
       if (http.token) place.searchParams.set("token", http.token);
-      return overWebSocket((there) => new Socket(there.href), place, () => http.ok(url(id!)), listener, signal);
+      return overWebSocket((there) => new Socket(there.href), place, () => http.ok(url(id!)), silence, listener, signal);
     },
   };
 }
