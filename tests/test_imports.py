@@ -37,6 +37,11 @@ RULES = {
     "core": Rule({".core", "msgspec"}),
     "configuration": Rule({".core", "msgspec"}),
     "context": Rule({".configuration", ".core", "msgspec"}),
+    # questions of a run; it meets capture in `context.current_scope` alone
+    "asking": Rule(
+        {".asking", ".configuration", ".context", ".core", ".flow", "msgspec"},
+        within={"dspy", "jsonschema", "pydantic"},
+    ),
     # replacing functions of other libraries, and putting them back
     "patching": Rule(),
     # waiting: threads and event loops
@@ -56,7 +61,16 @@ RULES = {
     "consumer": Rule({".brokers", ".consumer", ".core", ".flow", "msgspec"}),
     # the only part that imports dspy and what DSPy itself stands on
     "capture": Rule(
-        {".capture", ".configuration", ".context", ".core", ".flow", ".patching", ".streams"}
+        {
+            ".asking",
+            ".capture",
+            ".configuration",
+            ".context",
+            ".core",
+            ".flow",
+            ".patching",
+            ".streams",
+        }
         | {"anyio", "dspy", "json_repair", "msgspec", "pydantic", "typing_extensions"},
         within={".sinks", "httpcore", "httpx", "litellm"},
     ),
@@ -140,7 +154,7 @@ SERVE_ROOMS: dict[str, set[str]] = {
     "report": set(),
     "programs": {"inputs"},
     "log": {"formats"},
-    "web": {"inputs", "log"},
+    "web": {"log"},
     "runner": {"log", "programs", "web"},
     "routes": {"formats", "inputs", "log", "programs", "report", "runner", "web"},
     "app": {"log", "programs", "routes", "runner", "web"},

@@ -2,6 +2,10 @@
 
 from streamll import streams as streams
 from streamll import typed as typed
+from streamll.asking.approve import approve as approve
+from streamll.asking.ask import answer as answer
+from streamll.asking.ask import ask as ask
+from streamll.asking.ask import ask_async as ask_async
 from streamll.brokers.opening import open_sink as open_sink
 from streamll.capture.hooks.places import uninstall as uninstall
 from streamll.capture.instrument import instrument as instrument
@@ -43,11 +47,18 @@ from streamll.core.errors import CircuitOpen as CircuitOpen
 from streamll.core.errors import ConfigurationError as ConfigurationError
 from streamll.core.errors import FirstTokenTimeout as FirstTokenTimeout
 from streamll.core.errors import IdleTimeout as IdleTimeout
+from streamll.core.errors import NobodyToAsk as NobodyToAsk
+from streamll.core.errors import NoSuchQuestion as NoSuchQuestion
+from streamll.core.errors import QuestionClosed as QuestionClosed
+from streamll.core.errors import QuestionLapsed as QuestionLapsed
+from streamll.core.errors import QuestionWithdrawn as QuestionWithdrawn
 from streamll.core.errors import StreamCancelled as StreamCancelled
 from streamll.core.errors import StreamllError as StreamllError
 from streamll.core.errors import StreamTimeout as StreamTimeout
 from streamll.core.errors import TotalTimeout as TotalTimeout
+from streamll.core.errors import Unanswered as Unanswered
 from streamll.core.errors import UnknownFieldError as UnknownFieldError
+from streamll.core.errors import WrongAnswer as WrongAnswer
 from streamll.core.events import Event as Event
 from streamll.core.events import StreamllEvent as StreamllEvent
 from streamll.core.events import TokenEvent as TokenEvent

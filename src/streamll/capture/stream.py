@@ -12,6 +12,8 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from streamll.asking.ask import question_id_of
+from streamll.asking.questions import Question
 from streamll.capture.hooks.places import install
 from streamll.capture.inside_dspy import context_with, settings_here
 from streamll.capture.policy import check_config
@@ -45,6 +47,7 @@ def stream(
     sinks: Iterable[Receiver] = (),
     keep_text: bool = True,
     read: bool = True,
+    questions: bool = True,
 ) -> Callable[..., Call]:
     """Make ``program`` readable while it runs.
 
@@ -66,6 +69,9 @@ def stream(
         keep_text: keep the text, for ``events.text(field)``.
         read: ``False`` runs the program without a reader: its events go to ``sinks`` alone, and
             the block yields none. ``result()`` waits for the program's end.
+        questions: ``False`` where nobody can be asked anything: ``streamll.ask`` inside takes its
+            default, or raises. By default whoever reads can answer, and so can those behind sinks
+            that bring answers back: logs, pages, terminals.
 
     Raises:
         UnknownFieldError: a field name that no predictor of the program has.
@@ -85,8 +91,9 @@ def stream(
 
     def call(*args: Any, **kwargs: Any) -> Call:
         start = functools.partial(
-            ProgramRun, program, selection, config, own, keep_text, args, kwargs, read=read
-        )
+            ProgramRun, program, selection, config, own, keep_text, args, kwargs,
+            read=read, questions=questions,
+        )  # fmt: skip
         return Call(start, program)
 
     return _Streaming(call)
@@ -190,6 +197,33 @@ class _EventStream(TypedReading):
         Then reading raises ``StreamCancelled``. Any thread may call this; it never waits.
         """
         self._program_run.cancel()
+
+    def answer(self, question: str | Event, value: Any, *, by: str | None = None) -> None:
+        """Answer a question of the program. Any thread may call this; it never waits.
+
+        Args:
+            question: the ``question`` event, or its ``question_id``.
+            value: the answer as JSON has it, for the question's ``schema``.
+            by: who answers, for the ``answer`` event.
+
+        Raises:
+            WrongAnswer: it cannot be the answer; ``problems`` says where and why. The question stays
+                open.
+            QuestionClosed: the question has ended, mostly since somebody else was first.
+            NoSuchQuestion: the program has not asked it.
+        """
+        self._question(question).answer(value, by)
+
+    def decline(self, question: str | Event, *, by: str | None = None) -> None:
+        """Withdraw a question: there will be no answer. The program gets its default or
+        ``QuestionWithdrawn``. Raises ``QuestionClosed`` and ``NoSuchQuestion`` as ``answer`` does.
+        """
+        asked = self._question(question)
+        if not asked.withdraw(by) and asked.closed is not None:
+            raise asked.closed
+
+    def _question(self, question: str | Event) -> Question:
+        return self._program_run.scope.run.questions.find(question_id_of(question))
 
     def interrupt(self) -> None:
         self._program_run.channel.interrupt()

@@ -52,7 +52,9 @@ class EventConsumer:
 
     Args:
         url: the broker.
-        target: the stream, exchange or log to read; by default where sinks write by default.
+        target: the stream, exchange or log to read; by default where sinks write by default. On Redis
+            ``"run:*"`` is all streams with such names, also those that are still to come (``*`` any text,
+            ``?`` any character; what is meant as itself has a backslash before it). Not in a group.
         group: share the log with the other members of this group.
         start: ``"new"``; ``"beginning"``; a ``cursor`` of an earlier consumer; or a position in a
             run, ``(run_id, seq)`` or what ``position(event)`` returned, to get that run's later

@@ -24,6 +24,13 @@
         ├── OutOfOrder               (ValueError) events in an order no run can produce
         ├── BrokerError              a broker refuses; trying again would not help
         ├── InvalidInputs            (ValueError) inputs or messages that a program cannot take
+        │   └── WrongAnswer          an answer that its question cannot take; it stays open
+        ├── Unanswered               a question of a run has no answer
+        │   ├── NobodyToAsk          nobody who could answer sees it
+        │   ├── QuestionLapsed       (TimeoutError) nobody answered in time
+        │   └── QuestionWithdrawn    somebody declined to answer
+        ├── QuestionClosed           an answer to a question that is not open any more
+        ├── NoSuchQuestion           (KeyError) an answer to a question that was never asked
         └── RunUnavailable           a server cannot start or read a run; has an HTTP status
             ├── LogAway              the log cannot be read at the moment
             ├── ServerStopping       its process is about to end
@@ -232,6 +239,47 @@ class InvalidInputs(StreamllError, ValueError):
         told = "; ".join(map(str, self.problems[: self.TOLD]))
         more = len(self.problems) - self.TOLD
         super().__init__(told if more <= 0 else f"{told}; and {more} more")
+
+
+class WrongAnswer(InvalidInputs):
+    """An answer that its question cannot take; ``problems`` says where and why. It stays open."""
+
+
+class Unanswered(StreamllError):
+    """A question of a run has no answer, and no default stands in for it."""
+
+
+class NobodyToAsk(Unanswered):
+    """Nobody who could answer sees the question: no run, no reader, no log; or an evaluation runs."""
+
+
+class QuestionLapsed(Unanswered, TimeoutError):
+    """Nobody answered a question in time."""
+
+
+class QuestionWithdrawn(Unanswered):
+    """Somebody declined to answer a question."""
+
+
+class QuestionClosed(StreamllError):
+    """An answer to a question that is not open any more.
+
+    ``outcome`` is how it ended: ``"answered"`` (somebody else was first), ``"lapsed"`` or
+    ``"withdrawn"``; ``by`` is who answered, where that is known.
+    """
+
+    def __init__(self, outcome: str, by: str | None = None) -> None:
+        who = f" by {by}" if by else ""
+        super().__init__(f"the question is not open any more: it was {outcome}{who}")
+        self.outcome = outcome
+        self.by = by
+
+
+class NoSuchQuestion(StreamllError, KeyError):
+    """An answer to a question that the run has not asked."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class Unwind(BaseException):

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from streamll.core.errors import InvalidInputs, RunUnavailable
 from streamll.core.positions import Position, read_position
-from streamll.serve.inputs.errors import Problem
+from streamll.core.problems import Problem
 from streamll.serve.web.access import Access
 from streamll.serve.web.limits import Limits
 
