@@ -89,9 +89,9 @@ export function openRun<P extends Signature = AnySignature>(url: string | URL, o
   return new Run<P>(way, null, options);
 }
 
-/** Whether an event is one of the program's own, or of a kind that is newer than this client. */
-export function isCustom(event: Shared & { event_type: string }): event is CustomEvent {
-  return !KINDS.has(event.event_type);
+/** The event, if it is one of the program's own or of a kind that is newer than this client; otherwise null. */
+export function asCustom(event: Shared & { readonly event_type: string }): CustomEvent | null {
+  return KINDS.has(event.event_type) ? null : event;
 }
 
 const SILENCE = 60_000;
