@@ -40,7 +40,7 @@ RULES = {
     # questions of a run; it meets capture in `context.current_scope` alone
     "asking": Rule(
         {".asking", ".configuration", ".context", ".core", ".flow", "msgspec"},
-        within={"dspy", "jsonschema", "pydantic"},
+        within={".brokers", "dspy", "jsonschema", "pydantic"},
     ),
     # replacing functions of other libraries, and putting them back
     "patching": Rule(),
@@ -58,7 +58,7 @@ RULES = {
         {".brokers", ".core", ".flow", ".sinks", "msgspec"},
         within={"aio_pika", "aiormq", "opentelemetry", "pamqp", "redis"},
     ),
-    "consumer": Rule({".brokers", ".consumer", ".core", ".flow", "msgspec"}),
+    "consumer": Rule({".asking", ".brokers", ".consumer", ".core", ".flow", ".sinks", "msgspec"}),
     # the only part that imports dspy and what DSPy itself stands on
     "capture": Rule(
         {

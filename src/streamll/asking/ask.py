@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from streamll.asking.answers import AnswerType
-from streamll.asking.questions import NO_DEFAULT, Question, Unasked, asked_here
+from streamll.asking.here import question_of
+from streamll.asking.questions import NO_DEFAULT, Question, Unasked
 from streamll.context import current_scope
-from streamll.core.errors import ConfigurationError, NobodyToAsk, NoSuchQuestion
+from streamll.core.errors import ConfigurationError, NobodyToAsk
 from streamll.core.events import Event
 
 
@@ -81,9 +82,7 @@ def asked(
         if default is NO_DEFAULT:
             raise NobodyToAsk(f"nobody can answer {own['text']!r}: {nobody}")
         return Unasked(default)
-    question = Question(scope, answers, default)
-    question.open(timeout, own)
-    return question
+    return Question(scope, answers, default, timeout, own)
 
 
 def answer(run_id: str, question: str | Event, value: Any, *, by: str | None = None) -> None:
@@ -100,10 +99,7 @@ def answer(run_id: str, question: str | Event, value: Any, *, by: str | None = N
         QuestionClosed: the question has ended, mostly since somebody else was first.
         NoSuchQuestion: no run under way in this process has asked it.
     """
-    questions = asked_here.get(run_id)
-    if questions is None:
-        raise NoSuchQuestion(f"no run {run_id!r} of this process has asked anything")
-    questions.find(question_id_of(question)).answer(value, by)
+    question_of(run_id, question_id_of(question)).answer(value, by)
 
 
 def question_id_of(question: str | Event) -> str:

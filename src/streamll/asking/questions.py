@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import msgspec
 
 from streamll.asking.answers import AnswerType
+from streamll.asking.here import asked_here
+from streamll.asking.through_log import Listening
 from streamll.context import get_context, scoped_context
 from streamll.core import events as ev
 from streamll.core.errors import (
@@ -72,36 +74,44 @@ class Unasked:
 class Question:
     """One question, from its asking to the end of its block. ``wait`` or ``wait_async``, then ``result``."""
 
-    def __init__(self, scope: Any, answers: AnswerType, default: Any) -> None:
+    def __init__(
+        self,
+        scope: Any,
+        answers: AnswerType,
+        default: Any,
+        timeout: float | None,
+        own: Mapping[str, Any],
+    ) -> None:
         self.id = uuid.uuid4().hex
         self.scope = scope  # where a run that is left looks for what waits
         self.answers = answers
-        self.event: Event | None = None
         self.closed: QuestionClosed | None = None
         self._questions: Questions = scope.run.questions
         self._identity: Identity = scope.run.current_identity()
         self._context = get_context()
         self._default = default
+        self._timeout = timeout
+        self._own = own
         self._value: Any = None
-        self._asked_at = time.monotonic()
+        self._asked_at = 0.0
         self._waiter: Waiter | None = None
         self._timer: Timer | None = None
+        self._listening = Listening(scope.receivers, scope.run.run_id, self._context)
 
-    def open(self, timeout: float | None, own: Mapping[str, Any]) -> None:
-        """Ask it. From here on it can be answered."""
-        lapses_at = None if timeout is None else time.time() + timeout
-        run = self._questions.run
-        facts = {"question_id": self.id, "schema": self.answers.schema, "lapses_at": lapses_at}
-        with run.lock:
-            self.event = run.publish(ev.Question, self.scope, self._identity, **facts, **own)
-            if self.event is None:
-                raise NobodyToAsk("the run has ended, so nobody sees the question")
-            self._questions.add(self)
-        if timeout is not None:
-            self._timer = timers.at(self._asked_at + timeout, self._lapse)
-        run.connected(self, self.withdraw)  # at once, if the program was left
+    # --- asking ---------------------------------------------------------------------------------
 
-    # --- waiting --------------------------------------------------------------------------------
+    def __enter__(self) -> Question:  # noqa: PYI034
+        self._listening.begin()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nobody waits for the answer any more."""
+        self._questions.run.disconnected(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._asked_at:
+            self.withdraw()
+        self._listening.end()
 
     def wait(self) -> None:
         """Raises ``StreamllError`` on an event loop: who could answer may need that loop."""
@@ -110,14 +120,33 @@ class Question:
                 "this would block its event loop, and with it whoever could answer; there, use "
                 "await streamll.ask_async(…), or a tool that is an async function"
             )
+        self._listening.wait()
+        self._open()
         waiter = ThreadWaiter()
         if self._waits_with(waiter):
             waiter.wait(None)
 
     async def wait_async(self) -> None:
+        await self._listening.wait_async()
+        self._open()
         waiter = LoopWaiter()
         if self._waits_with(waiter):
             await waiter.wait(lambda _: None)
+
+    def _open(self) -> None:
+        """Ask it. From here on it can be answered."""
+        lapses_at = None if self._timeout is None else time.time() + self._timeout
+        facts = {"question_id": self.id, "schema": self.answers.schema, "lapses_at": lapses_at}
+        run = self._questions.run
+        with run.lock:
+            self._asked_at = time.monotonic()
+            if run.publish(ev.Question, self.scope, self._identity, **facts, **self._own) is None:
+                self.scope.check()
+                raise NobodyToAsk("the run has ended, so nobody sees the question")
+            self._questions.add(self)
+        if self._timeout is not None:
+            self._timer = timers.at(self._asked_at + self._timeout, self._lapse)
+        run.connected(self, self.withdraw)  # at once, if the program was left
 
     def _waits_with(self, waiter: Waiter) -> bool:
         with self._questions.run.lock:
@@ -134,21 +163,11 @@ class Question:
         self.scope.check()
         assert self.closed is not None
         if self.closed.outcome != ANSWERED and self._default is NO_DEFAULT:
-            text = self.event.data["text"] if self.event is not None else ""
+            text = self._own["text"]
             if self.closed.outcome == LAPSED:
                 raise QuestionLapsed(f"nobody answered in time: {text!r}")
             raise QuestionWithdrawn(f"there will be no answer: {text!r}")
         return self._value
-
-    def __enter__(self) -> Question:  # noqa: PYI034
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Nobody waits for the answer any more."""
-        self._questions.run.disconnected(self)
-        if self._timer is not None:
-            self._timer.cancel()
-        self.withdraw()
 
     # --- answering ------------------------------------------------------------------------------
 
@@ -169,6 +188,12 @@ class Question:
     def withdraw(self, by: str | None = None) -> bool:
         """Have it end without an answer; False if it has ended already."""
         return self._close(QuestionClosed(WITHDRAWN, by), self._default)
+
+    def decline(self, by: str | None = None) -> None:
+        """The same for whoever was asked; ``QuestionClosed`` if it has ended already."""
+        if not self.withdraw(by):
+            assert self.closed is not None
+            raise self.closed
 
     def _lapse(self) -> None:
         self._close(QuestionClosed(LAPSED), self._default)
@@ -243,7 +268,3 @@ class Questions:
         for question in list(self.open.values()):
             question.withdraw()
         asked_here.pop(self.run.run_id, None)
-
-
-asked_here: dict[str, Questions] = {}
-"""The runs under way in this process that have asked something, by their ids."""

@@ -218,9 +218,7 @@ class _EventStream(TypedReading):
         """Withdraw a question: there will be no answer. The program gets its default or
         ``QuestionWithdrawn``. Raises ``QuestionClosed`` and ``NoSuchQuestion`` as ``answer`` does.
         """
-        asked = self._question(question)
-        if not asked.withdraw(by) and asked.closed is not None:
-            raise asked.closed
+        self._question(question).decline(by)
 
     def _question(self, question: str | Event) -> Question:
         return self._program_run.scope.run.questions.find(question_id_of(question))

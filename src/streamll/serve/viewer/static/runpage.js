@@ -24,6 +24,7 @@ class RunPage {
     this.scheduled = false;
     this.before = 0;
     this.drawnTimelineAt = 0;
+    this.missed = false; // the list was asked for this run, since it did not have it
     this.at = null; // the moment that is shown; null while it goes on
     this.heard = { last: null, at: 0, now: 0 };
     this.output = new streamll.Output($("output"));
@@ -45,6 +46,7 @@ class RunPage {
     this.player = shown;
     this.fresh = true;
     this.at = at;
+    this.missed = false;
     $("nothing").hidden = true;
     $("shown").hidden = false;
     document.body.dataset.view = "run";
@@ -128,7 +130,10 @@ class RunPage {
 
   drawHead(run, now) {
     const player = this.player, live = this.source.live, goesOn = player.following && !player.over;
-    if (live && this.page.listed(run.id) === undefined) this.page.refreshSoon();
+    if (live && !this.missed && this.page.listed(run.id) === undefined) {
+      this.missed = true; // it is new, or the list has only others
+      this.page.refreshSoon();
+    }
     const status = goesOn && !live ? "unfinished" : goesOn && this.page.trouble() ? "away" : run.status;
     if (streamll.drawHead(run, status, now)) {
       if (live && player.over) this.page.refreshSoon();

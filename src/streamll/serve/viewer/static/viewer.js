@@ -114,6 +114,7 @@ async function refresh() {
     if (query !== search.query) return; // something else is wanted by now
     list.draw(found.runs, query !== "");
     search.draw(found);
+    $("compare-with").hidden = list.runs.length < 2 && !query;
     trouble.list = "";
     drawNothing();
     if (awaited && list.runs.length && !narrow.matches) show(list.runs[0].run_id, { replace: true });
