@@ -64,7 +64,9 @@ CONFIG = {
 
 def test_every_golden_event_and_a_typed_program_pass_the_compiler(tmp_path):
     """With the check for keys that a type does not have."""
-    lines = (ROOT / "tests" / "golden" / "events-v1.jsonl").read_text("utf-8").rstrip("\n").split("\n")
+    lines = (
+        (ROOT / "tests" / "golden" / "events-v1.jsonl").read_text("utf-8").rstrip("\n").split("\n")
+    )
     written = ['import type { CustomEvent, RunEvent } from "@streamll/client";']
     for number, line in enumerate(lines):
         event = {key: value for key, value in json.loads(line).items() if key not in UNKNOWN}

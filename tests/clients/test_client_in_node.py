@@ -35,8 +35,8 @@ WS = {"ws": "8.23.0"}
 EVERY = 10
 LONG = 100_000
 HOSTILE = [
-    "</script><img src=x onerror=alert(1)>", "data: x\n\nid: y:9\n\n", "\r\n\r\r\n", "\u2028\u2029\0\ufeff", "𝒳🎉👩‍👩‍👧", "é\u0301\u200d", '"\\\\"', "[1,2,3,\"x\"]",
-    "{\"event_type\":\"run.end\"}", "", " ", "\t", ": comment", "retry: 999999", "event: token",
+    "</script><img src=x onerror=alert(1)>", "data: x\n\nid: y:9\n\n", "\r\n\r\r\n", "\u2028\u2029\0\ufeff", "𝒳🎉👩‍👩‍👧", "é\u0301\u200d", '"\\\\"', '[1,2,3,"x"]',
+    '{"event_type":"run.end"}', "", " ", "\t", ": comment", "retry: 999999", "event: token",
 ]  # fmt: skip
 WORDS = " ".join(f"word{number}" for number in range(120))
 
@@ -63,9 +63,7 @@ def merged():
         offset += len(text)
     for kind in (ev.FieldEnd(field="answer", length=offset), ev.RunEnd()):
         seq = position(scribe.events[-1]).seq + 1
-        scribe.events.append(
-            msgspec.structs.replace(kind, seq=seq, timestamp=1.8e9, identity=CALL)
-        )
+        scribe.events.append(msgspec.structs.replace(kind, seq=seq, timestamp=1.8e9, identity=CALL))
     return scribe.events
 
 
@@ -111,7 +109,7 @@ def own_routes(log):
         return streamll.sse_response(program, question=question, log=kept)
 
     @app.get("/events/{name}")
-    async def come_back(name: str, lastEventId: str):
+    async def come_back(name: str, lastEventId: str):  # noqa: N803
         return streamll.sse_response(programs["kept"], log=None if name == "unkept" else log)
 
     @app.delete("/stop/{run_id}")
@@ -316,5 +314,3 @@ def test_routes_of_ones_own_are_read_and_resumed(done):
 
 def test_twenty_runs_at_once_are_twenty_answers(done):
     assert done[0]["twenty"] == [f"re: number {number}" for number in range(20)]
-
-

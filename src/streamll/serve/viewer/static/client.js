@@ -250,7 +250,7 @@
         if (answer.status !== 401) return answer;
         await answer.body?.cancel();
         if (sent !== this.token) continue;
-        const other = await this.ask?.(sent);
+        const other = await this.ask?.(sent ?? "");
         if (!other || other === sent) throw new StreamllError("unauthorized", sent ? "the server does not accept the token" : "the server needs a token", { status: 401 });
         this.token = other;
       }
