@@ -74,6 +74,10 @@ RULES = {
         | {"anyio", "dspy", "json_repair", "msgspec", "pydantic", "typing_extensions"},
         within={".sinks", "httpcore", "httpx", "litellm"},
     ),
+    # a server's runs, read over HTTP by a client that DSPy brings anyway
+    "remote": Rule(
+        {".core", ".flow", ".remote", ".streams", "msgspec"}, within={"httpx", "httpx2"}
+    ),
     "watching": Rule({".capture", ".configuration", ".exports"}, within={".serve", ".sinks"}),
     # the seeds' spellings of what the rest does
     "compat": Rule({".capture", ".compat", ".core", ".flow", ".streams", "dspy"}),
@@ -151,12 +155,13 @@ CAPTURE_ROOMS: dict[str, set[str]] = {
 SERVE_ROOMS: dict[str, set[str]] = {
     "formats": set(),
     "inputs": set(),
+    "permits": set(),
     "report": set(),
     "programs": {"inputs"},
-    "log": {"formats"},
-    "web": {"log"},
+    "log": {"formats", "permits"},
+    "web": {"log", "permits"},
     "runner": {"log", "programs", "web"},
-    "routes": {"formats", "inputs", "log", "programs", "report", "runner", "web"},
+    "routes": {"formats", "inputs", "log", "permits", "programs", "report", "runner", "web"},
     "app": {"log", "programs", "routes", "runner", "web"},
     "viewer": {"app", "web"},
 }
