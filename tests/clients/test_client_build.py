@@ -45,8 +45,10 @@ if (event.event_type === "token") event.token.length + (event.offset ?? 0);
 if (event.event_type === "run.start") event.token;
 const custom = asCustom(event)?.data?.["x"];
 
-interface QA { inputs: { question: string }; outputs: { answer: string; items: { name: string }[] } }
+interface QA { program: "QA"; inputs: { question: string }; outputs: { answer: string; items: { name: string }[] } }
 const run = startRun<QA>("/", { program: "QA", inputs: { question: "?" } });
+// @ts-expect-error
+startRun<QA>("/", { program: "QB", inputs: { question: "?" } });
 // @ts-expect-error
 startRun<QA>("/", { program: "QA", inputs: { query: "?" } });
 const name: string | undefined = run.value("items")?.[0]?.name;

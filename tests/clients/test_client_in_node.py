@@ -1,12 +1,14 @@
 """``@streamll/client`` in Node against real servers: every form, cut at every tenth event, refused, stopped.
 
-One process of Node does it all (``client_cases.mjs``); the tests look at what became of it.
+One process of Node does it all (``client_cases.mjs``); the tests look at what became of it. Another one
+runs the guide's code.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Annotated
@@ -30,6 +32,7 @@ from streamll.serve import cancel_run, create_app
 from streamll.testing import PracticeServer, Reply
 
 HERE = Path(__file__).parent
+GUIDE = (HERE.parents[1] / "docs" / "javascript.md").read_text("utf-8")
 TOKEN = "token-of-the-whole-server"
 WS = {"ws": "8.23.0"}
 EVERY = 10
@@ -100,6 +103,7 @@ class Slow(dspy.Module):
 
 
 def own_routes(log):
+    """Routes as the guide has them, and a server without tokens beside them."""
     app, programs = FastAPI(), {"kept": dspy.Predict("question -> answer"), "slow": Slow()}
 
     @app.post("/events/{name}")
@@ -116,6 +120,11 @@ def own_routes(log):
     async def stop(run_id: str):
         await cancel_run(log, run_id)
 
+    @app.post("/ask")
+    async def guide(question: Annotated[str, Body(embed=True)]):
+        return await ask("kept", question)
+
+    app.mount("/", create_app({"qa": dspy.Predict("question -> answer")}, log=log))
     return app
 
 
@@ -153,12 +162,23 @@ def done(tmp_path_factory):
             answer = subprocess.run(
                 command, input=json.dumps(given), capture_output=True, check=False, text=True
             )
+            guide = "\n".join(re.findall(r"```javascript\n(.*?)```", GUIDE, re.DOTALL))
+            guide = guide.replace("http://127.0.0.1:8000", servers[1].url)
+            code = guide.replace("@streamll/client", module.as_uri()) + "process.exit(0);"
+            guided = subprocess.run(
+                ["node", "--input-type=module", "-e", code],
+                capture_output=True,
+                check=False,
+                text=True,
+            )
         finally:
             practice.release()
             for server in servers:
                 server.stop()
             dspy.configure(lm=before)
     assert answer.returncode == 0, answer.stderr
+    assert guided.returncode == 0, guided.stderr
+    expected["guided"] = guided.stdout
     return json.loads(answer.stdout), expected
 
 
@@ -314,3 +334,9 @@ def test_routes_of_ones_own_are_read_and_resumed(done):
 
 def test_twenty_runs_at_once_are_twenty_answers(done):
     assert done[0]["twenty"] == [f"re: number {number}" for number in range(20)]
+
+
+def test_the_guides_code_does_what_it_says(done):
+    said = done[1]["guided"]
+    assert "running open" in said
+    assert said.count(WORDS) >= 3  # started, joined, by a route of one's own

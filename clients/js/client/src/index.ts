@@ -22,7 +22,7 @@ export interface ReadOptions extends RunOptions, HttpOptions {
 
 export interface StartOptions<P extends Signature = AnySignature> extends Omit<ReadOptions, "after"> {
   /** Its name; may be left out where the server has only one. */
-  program?: string;
+  program?: P extends { program: infer Name } ? Name : string;
   inputs: P["inputs"];
   /** Added to every event of the run. */
   context?: Readonly<Record<string, unknown>>;
