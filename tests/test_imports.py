@@ -74,6 +74,10 @@ RULES = {
         | {"anyio", "dspy", "json_repair", "msgspec", "pydantic", "typing_extensions"},
         within={".sinks", "httpcore", "httpx", "litellm"},
     ),
+    # a server's runs, read over HTTP by a client that DSPy brings anyway
+    "remote": Rule(
+        {".core", ".flow", ".remote", ".streams", "msgspec"}, within={"httpx", "httpx2"}
+    ),
     "watching": Rule({".capture", ".configuration", ".exports"}, within={".serve", ".sinks"}),
     # the seeds' spellings of what the rest does
     "compat": Rule({".capture", ".compat", ".core", ".flow", ".streams", "dspy"}),

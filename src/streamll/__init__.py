@@ -31,6 +31,7 @@ PUBLIC = {
     "core.errors": "StreamCancelled StreamTimeout StreamllError",
     "core.events": "Event StreamllEvent TokenEvent",
     "flow.config": "StreamConfig",
+    "remote.connect": "connect",
     "serve.routes.embedded": "sse_response websocket_stream",
     "streams.collect": "acollect_stream collect_stream",
     "streams.merge": "aggregate_streams",
@@ -50,6 +51,8 @@ ALSO = {
     " FirstTokenTimeout IdleTimeout NobodyToAsk NoSuchQuestion QuestionClosed QuestionLapsed"
     " QuestionWithdrawn TotalTimeout Unanswered UnknownFieldError WrongAnswer",
     "flow.breaker": "CircuitBreaker",
+    "remote.connect": "Connection",
+    "remote.stream": "AsyncRemoteStream RemoteStream",
 }
 """Not in ``__all__``: other spellings, errors to catch, and the two modules of further names."""
 

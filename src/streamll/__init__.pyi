@@ -64,6 +64,10 @@ from streamll.core.events import StreamllEvent as StreamllEvent
 from streamll.core.events import TokenEvent as TokenEvent
 from streamll.flow.breaker import CircuitBreaker as CircuitBreaker
 from streamll.flow.config import StreamConfig as StreamConfig
+from streamll.remote.connect import Connection as Connection
+from streamll.remote.connect import connect as connect
+from streamll.remote.stream import AsyncRemoteStream as AsyncRemoteStream
+from streamll.remote.stream import RemoteStream as RemoteStream
 from streamll.serve.routes.embedded import sse_response as sse_response
 from streamll.serve.routes.embedded import websocket_stream as websocket_stream
 from streamll.streams.collect import acollect_stream as acollect_stream

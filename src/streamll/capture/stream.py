@@ -24,10 +24,11 @@ from streamll.capture.running import ProgramRun
 from streamll.capture.typed.partials import TypedReading
 from streamll.configuration import Receiver, checked_sinks
 from streamll.core.errors import StreamllError
-from streamll.core.events import Event, TokenEvent
+from streamll.core.events import Event
 from streamll.flow.bridge import Mapped
 from streamll.flow.config import StreamConfig
 from streamll.flow.dual import Openable
+from streamll.streams.stream_events import token_of
 
 BATCH_EVENTS = 32
 """Events taken from the channel at once: in bursts, taking them one by one costs twice as much."""
@@ -306,12 +307,3 @@ class AsyncStream(_EventStream):
         await self._program_run.wait(CANCEL_TIMEOUT_S)
         if not catch_up(self._program_run.scope.receivers, 0):
             await asyncio.to_thread(catch_up, self._program_run.scope.receivers)
-
-
-def token_of(event: Event, field: str | None) -> str:
-    """The event's text if it is a token of ``field``; else nothing."""
-    if isinstance(event, TokenEvent) and (
-        field is None or field in (event.field, f"{event.predictor}.{event.field}")
-    ):
-        return event.token
-    return ""

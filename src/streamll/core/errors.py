@@ -23,6 +23,8 @@
         ├── WireError                (ValueError) bytes that are not a streamll event
         ├── OutOfOrder               (ValueError) events in an order no run can produce
         ├── BrokerError              a broker refuses; trying again would not help
+        ├── RunFailed                the program of a server's run raised; has its error_type
+        │   └── RunLost              the process that ran it is gone
         ├── InvalidInputs            (ValueError) inputs or messages that a program cannot take
         │   └── WrongAnswer          an answer that its question cannot take; it stays open
         ├── Unanswered               a question of a run has no answer
@@ -35,6 +37,7 @@
             ├── LogAway              the log cannot be read at the moment
             ├── ServerStopping       its process is about to end
             ├── NoSuchRun            the log holds no run with this id
+            ├── TokenRefused         the server wants another token
             └── TooManyRuns          the process runs as many programs as it may
     BaseException
     └── Unwind                       unwinds a cancelled program; never leaves this package
@@ -211,18 +214,47 @@ class ServerStopping(RunUnavailable):
 
 
 class NoSuchRun(RunUnavailable):
-    """The log of a server holds no run with this id."""
+    """The log of a server holds no run with this id. ``message`` says which server, to its readers."""
 
     status = 404
 
-    def __init__(self) -> None:
-        super().__init__("there is no such run")
+    def __init__(self, message: str = "there is no such run") -> None:
+        super().__init__(message)
+
+
+class TokenRefused(RunUnavailable):
+    """A server does not let one do this without a token, or with this one."""
+
+    status = 401
 
 
 class TooManyRuns(RunUnavailable):
     """A server process runs as many programs as its limits allow."""
 
     status = 429
+
+
+class RunFailed(StreamllError):
+    """The program of a run that was read from a server raised an error.
+
+    ``error_type`` is that error's name, ``message`` what the server tells of it, and ``partial`` the
+    text of unfinished calls, by ``predictor.field``.
+    """
+
+    def __init__(
+        self, error_type: str, message: str = "", partial: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(error_type, message)
+        self.error_type = error_type
+        self.message = message
+        self.partial = dict(partial or {})
+
+    def __str__(self) -> str:
+        return f"{self.error_type}: {self.message}" if self.message else self.error_type
+
+
+class RunLost(RunFailed):
+    """The process that ran the program is gone; the server has closed its run."""
 
 
 class InvalidInputs(StreamllError, ValueError):
