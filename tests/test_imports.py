@@ -98,6 +98,7 @@ RULES = {
     "serve": Rule(
         {
             ".",
+            ".asking",
             ".brokers",
             ".consumer",
             ".core",
