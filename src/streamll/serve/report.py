@@ -56,7 +56,7 @@ def _has_markdown(events: Iterable[Event]) -> bool:
         elif isinstance(event, Thinking):
             texts[(*place, None)].append(event.text)
         else:
-            for value in event.data.values():
+            for value in event.data.own.values():
                 parts = value.values() if isinstance(value, Mapping) else (value,)
                 texts[number] += [f"{part}\n\n" for part in parts if isinstance(part, str)]
     found = re.compile(pattern, re.MULTILINE)
