@@ -9,6 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from msgspec.structs import asdict
+
 from streamll.core.events import Event, Thinking, TokenEvent
 from streamll.core.wire import encode
 
@@ -56,7 +58,7 @@ def _has_markdown(events: Iterable[Event]) -> bool:
         elif isinstance(event, Thinking):
             texts[(*place, None)].append(event.text)
         else:
-            for value in event.data.own.values():
+            for value in asdict(event).values():
                 parts = value.values() if isinstance(value, Mapping) else (value,)
                 texts[number] += [f"{part}\n\n" for part in parts if isinstance(part, str)]
     found = re.compile(pattern, re.MULTILINE)
