@@ -27,6 +27,7 @@ PRINTED = {
         r"The program returned: 36\n",
     ],
     "fastapi_app": [r"^\d{2,} tokens came over HTTP, then run\.end\n"],
+    "client_page": [r"^\d+ changes of a list, then run\.end\n"],
     "token_streaming_websocket": [
         r"A socket stays open, so every token can travel at once\.\n",
         r"\d+ tokens, 1 call\n",

@@ -1,6 +1,6 @@
 // The hook that has a run: it starts, joins and stops it. Text that grows does not render its component.
 import { useInsertionEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
-import { joinRun, startRun, type AnySignature, type JoinOptions, type ReadOptions, type Run, type RunStatus, type Signature, type Snapshot } from "@streamll/client";
+import { joinRun, startRun, type AnySignature, type JoinOptions, type ReadOptions, type Run, type RunStatus, type Signature, type Snapshot, type StartOptions } from "@streamll/client";
 import { framesOf } from "./frames.js";
 import { nowhere } from "./reading.js";
 
@@ -8,7 +8,7 @@ export interface UseRunOptions<P extends Signature = AnySignature> extends Omit<
   /** Where the server is. Default: the folder of the page. */
   base?: string | URL;
   /** The program to start; may be left out where the server has only one. */
-  program?: P extends { program: infer Name extends string } ? Name : string;
+  program?: StartOptions<P>["program"];
   /** Added to every event of the runs that are started. */
   context?: Readonly<Record<string, unknown>>;
 }

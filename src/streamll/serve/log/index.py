@@ -19,6 +19,7 @@ import msgspec
 
 from streamll.core.events import TERMINAL, Event, RunError, RunStart, Totals, own_fields
 from streamll.core.run_view import ALIVE, RUN_LOST, RunView
+from streamll.serve.permits import RunFacts, facts_of
 
 LISTED_RUNS = 200
 """The most runs in one answer."""
@@ -97,12 +98,15 @@ class RunRecord(msgspec.Struct):
     """A server process has reported that it runs this, and goes on reporting so."""
     title: str | None = None
     context: Mapping[str, Any] = {}
+    facts: RunFacts | None = None
+    """What the run is to those who may or may not see it, by its first event."""
 
     def feed(self, event: Event) -> None:
         self.view.feed(event)
         self.context = brief(event.context) or self.context
         if isinstance(event, RunStart):
             self.title = title_of(event.inputs)
+            self.facts = facts_of(event.run_id or "", event, self.context)
 
 
 class RunIndex:
@@ -169,6 +173,11 @@ class RunIndex:
         """Seconds since the run's process was heard; ``None`` if no process reported to run it."""
         run = self._runs.get(run_id)
         return time.time() - run.heard_at if run is not None and run.attended else None
+
+    def facts(self, run_id: str) -> RunFacts | None:
+        """What a run is, if its beginning is known here."""
+        run = self._runs.get(run_id)
+        return None if run is None else run.facts
 
     def is_lost(self, run_id: str) -> bool:
         run = self._runs.get(run_id)

@@ -162,7 +162,10 @@ SCHEMAS: dict[str, Schema] = {
             "url": TEXT,
             "events": TEXT,
             "websocket": TEXT,
-            "token": {**TEXT, "description": "Reads and cancels this one run, for a day."},
+            "token": {
+                "type": ["string", "null"],
+                "description": "Reads and cancels this one run, for a day; `null` for who may not.",
+            },
         },
         "run_id",
         "url",
@@ -356,7 +359,7 @@ OPERATIONS: Mapping[str, Operation] = {
             "more",
         ),
         errors=(400, 503),
-        description="Of the latest 1,000 runs. `context.KEY=VALUE` asks for runs with this in their "
+        description="Those that you may see, of the latest 1,000 runs. `context.KEY=VALUE` asks for runs with this in their "
         "context.",
     ),
     "GET /runs/{run_id}": Operation(
