@@ -98,6 +98,7 @@ RULES = {
     "serve": Rule(
         {
             ".",
+            ".asking",
             ".brokers",
             ".consumer",
             ".core",
@@ -128,6 +129,7 @@ RULES = {
             ".testing",
             "dspy",
             "msgspec",
+            "pydantic",
             ".exports",
             "uvicorn",
         },

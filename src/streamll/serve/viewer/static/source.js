@@ -4,6 +4,12 @@
 
 const OF_ONE_RUN = /^([0-9a-f]+)\.\d+\.[\w-]+$/; // a token that is good for one run
 
+/** What the tab keeps; nothing in a frame of another page (a notebook's cell), which may keep nothing. */
+const ofTab = {
+  get token() { try { return sessionStorage.getItem("streamll-token"); } catch { return null; } },
+  set token(value) { try { sessionStorage.setItem("streamll-token", value); } catch { /* as said */ } },
+};
+
 class Unauthorized extends Error {}
 
 class Server {
@@ -12,13 +18,13 @@ class Server {
     this.live = true;
     this.told = told;
     this.askToken = askToken;
-    this.token = new URLSearchParams(location.hash.slice(1)).get("token") || sessionStorage.getItem("streamll-token") || "";
+    this.token = new URLSearchParams(location.hash.slice(1)).get("token") || ofTab.token || "";
     this.keep(this.token);
   }
   keep(token) {
     this.token = token;
     this.waved = false; // whoever closed the question is not asked again by what comes by itself
-    if (token) sessionStorage.setItem("streamll-token", token);
+    if (token) ofTab.token = token;
   }
   /** The run that the token is for, if it is for one only. */
   get only() { return (OF_ONE_RUN.exec(this.token) || [])[1] || null; }
