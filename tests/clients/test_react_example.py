@@ -103,10 +103,16 @@ console.log(JSON.stringify({ values: { findings, summary }, kinds: [kinds[0], ki
 def test_the_packages_read_a_run_in_node(practice, project, site):
     practice.script(REPLY)
     said = run("node", "--input-type=module", "-e", READ, f"{site.url}/llm/", cwd=project)
-    assert json.loads(said) == {"values": REPLY, "kinds": ["run.start", "run.end"], "hook": "function"}
+    assert json.loads(said) == {
+        "values": REPLY,
+        "kinds": ["run.start", "run.end"],
+        "hook": "function",
+    }
 
 
-def test_the_page_shows_findings_as_they_grow_through_a_lost_connection_and_a_reload(practice, line):
+def test_the_page_shows_findings_as_they_grow_through_a_lost_connection_and_a_reload(
+    practice, line
+):
     practice.script(HELD, HELD, REPLY)
     with launched() as browser:
         page = browser.new_page()

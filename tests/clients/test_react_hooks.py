@@ -21,7 +21,13 @@ CASES = Path(__file__).parent / "react_cases.jsx"
 REACT = {"18": "18.3.1", "19": "19.3.1"}
 PIECES = [f"{number}\N{PARTY POPPER} " for number in range(40)]
 ANSWER = "".join(PIECES) + "end"
-CHUNKS = ["[[ ## answer ## ]]\n", *PIECES, "end\n\n[[ ## score ## ]]\n", "7", "\n\n[[ ## completed ## ]]"]
+CHUNKS = [
+    "[[ ## answer ## ]]\n",
+    *PIECES,
+    "end\n\n[[ ## score ## ]]\n",
+    "7",
+    "\n\n[[ ## completed ## ]]",
+]
 
 
 def bundle(react: Path, *options: str) -> str:
@@ -30,7 +36,13 @@ def bundle(react: Path, *options: str) -> str:
     aliases = {name: react / "node_modules" / name for name in names}
     for name in ("client", "react"):
         aliases[f"@streamll/{name}"] = build_clients.CLIENTS / name / "src" / "index.ts"
-    command = [build_clients.tools() / "esbuild", CASES, "--bundle", "--format=esm", "--jsx=automatic"]
+    command = [
+        build_clients.tools() / "esbuild",
+        CASES,
+        "--bundle",
+        "--format=esm",
+        "--jsx=automatic",
+    ]
     command += ['--define:process.env.NODE_ENV="development"', *options]
     command += [f"--alias:{name}={place}" for name, place in aliases.items()]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
@@ -88,7 +100,10 @@ def page(site, browser):
     context.set_default_timeout(60_000)
     page = context.new_page()
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+    page.on(
+        "console",
+        lambda message: said.append(message.text) if message.type in ("error", "warning") else None,
+    )
     page.goto(site.url)
     page.wait_for_function("globalThis.run")
     yield page
@@ -98,7 +113,9 @@ def page(site, browser):
 
 
 def ask(page, question="?"):
-    page.evaluate("(question) => { globalThis.before = run.run; run.start({ question }); }", question)
+    page.evaluate(
+        "(question) => { globalThis.before = run.run; run.start({ question }); }", question
+    )
     page.wait_for_function("run.run !== before")
 
 
@@ -143,7 +160,9 @@ def test_a_field_that_grows_renders_its_own_component_alone(practice, page):
     assert heard == sorted(set(heard))
 
 
-def test_a_page_without_components_reads_nothing_and_one_that_comes_back_reads_on(practice, site, page):
+def test_a_page_without_components_reads_nothing_and_one_that_comes_back_reads_on(
+    practice, site, page
+):
     practice.script(Reply(chunks=CHUNKS, hold_after=(10, 20)))
     ask(page)
     wait_text(page, "#answer", PIECES[7])
@@ -178,7 +197,9 @@ def test_a_joined_run_is_shown_from_its_beginning_and_not_stopped_by_a_start(pra
         run_id = client.post("/llm/runs", json={"inputs": {"question": "?"}}).json()["run_id"]
         page.evaluate("(runId) => { run.join({ runId }); }", run_id)
         wait_text(page, "#answer", PIECES[7])
-        assert "nothing to start again" in page.evaluate("(() => { try { run.restart(); } catch (error) { return error.message; } })()")
+        assert "nothing to start again" in page.evaluate(
+            "(() => { try { run.restart(); } catch (error) { return error.message; } })()"
+        )
         ask(page)
         wait_text(page, "#answer", "second")
         practice.release()
