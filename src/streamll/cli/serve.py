@@ -13,6 +13,7 @@ import errno
 import json
 import logging
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -100,6 +101,14 @@ def serve(
             "which are refused by default.",
         ),
     ] = False,
+    auth: Annotated[
+        str | None,
+        Option(
+            metavar="MODULE:FUNCTION",
+            help="The function that says who a request is from, and which runs that person may "
+            "see, start and stop. Default: STREAMLL_TOKENS alone.",
+        ),
+    ] = None,
     include: Include = None,
     keep: Annotated[
         str | None,
@@ -119,16 +128,23 @@ def serve(
     from streamll.brokers.opening import without_password
     from streamll.serve.web.access import is_loopback
 
-    if not (tokens_given() or is_loopback(host)):
+    if not (tokens_given() or auth or is_loopback(host)):
         raise Problem(
             f"{host} can be reached from elsewhere, and no token is set: put one or more, "
-            f"separated by blanks, into the environment variable {TOKENS}"
+            f"separated by blanks, into the environment variable {TOKENS}, or give --auth"
         )
+    if auth and not tokens_given():  # of which it is made otherwise; the same for all workers
+        os.environ.setdefault(SECRET, secrets.token_hex(32))
     log = with_retention(log, keep)
     served: dict[str, Any] = {"log": log, "origins": origin or [], "hosts": server_name or None}
     served |= {"ai_version": ai_version, "ignore_sampling": ignore_sampling}
     settings: dict[str, Any] = {"model": model, "base_url": base_url, "debug": debug}
-    settings |= {"app": served, "from_messages": from_messages or [], "include": include}
+    settings |= {
+        "app": served,
+        "from_messages": from_messages or [],
+        "include": include,
+        "auth": auth,
+    }
     limits = {"lost_seconds": lost_seconds}
     os.environ[SETTINGS] = json.dumps({"targets": programs, "limits": limits, **settings})
     try:
@@ -229,10 +245,16 @@ def application() -> Any:
     for option in settings["from_messages"]:
         add_from_messages(programs, option)
     use_model([each.program for each in programs.values()], settings["model"], settings["base_url"])
+    auth = find_function(settings["auth"]) if settings["auth"] else None
     secret = os.environ.get(SECRET) or None
     limits = Limits(**settings["limits"])
     return create_app(
-        programs, tokens=tokens_given(), secret=secret, limits=limits, **settings["app"]
+        programs,
+        tokens=tokens_given(),
+        secret=secret,
+        limits=limits,
+        auth=auth,
+        **settings["app"],
     )
 
 

@@ -17,8 +17,9 @@ from typing import Any
 
 import msgspec
 
-from streamll.core.events import TERMINAL, Event, RunError, RunStart, Totals, own_fields
+from streamll.core.events import TERMINAL, Event, Question, RunError, RunStart, Totals, own_fields
 from streamll.core.run_view import ALIVE, RUN_LOST, RunView
+from streamll.serve.permits import RunFacts, facts_of
 
 LISTED_RUNS = 200
 """The most runs in one answer."""
@@ -51,9 +52,17 @@ def snapshot(run_id: str, view: RunView, *, lost: bool) -> dict[str, Any]:
     end, fields = view.end, summary(run_id, view, lost=lost)
     if end is not None:
         fields.update({name: msgspec.to_builtins(getattr(end, name)) for name in TOTALS})
+    if asked := [each for each in view.open.values() if isinstance(each, Question)]:
+        fields["questions"] = [told(each) for each in asked]
     if isinstance(end, RunError):
         fields.update(error_type=end.error_type, error=end.message)
     return {**fields, "seq": view.seq, "fields": view.named_texts()}
+
+
+def told(question: Question) -> dict[str, Any]:
+    """An open question, as far as it has anything to say."""
+    own = {name: getattr(question, name) for name in own_fields(Question)}
+    return {"asked_at": question.timestamp, **{k: v for k, v in own.items() if v is not None}}
 
 
 def title_of(inputs: Mapping[str, Any] | None) -> str | None:
@@ -97,12 +106,15 @@ class RunRecord(msgspec.Struct):
     """A server process has reported that it runs this, and goes on reporting so."""
     title: str | None = None
     context: Mapping[str, Any] = {}
+    facts: RunFacts | None = None
+    """What the run is to those who may or may not see it, by its first event."""
 
     def feed(self, event: Event) -> None:
         self.view.feed(event)
         self.context = brief(event.context) or self.context
         if isinstance(event, RunStart):
             self.title = title_of(event.inputs)
+            self.facts = facts_of(event.run_id or "", event, self.context)
 
 
 class RunIndex:
@@ -169,6 +181,11 @@ class RunIndex:
         """Seconds since the run's process was heard; ``None`` if no process reported to run it."""
         run = self._runs.get(run_id)
         return time.time() - run.heard_at if run is not None and run.attended else None
+
+    def facts(self, run_id: str) -> RunFacts | None:
+        """What a run is, if its beginning is known here."""
+        run = self._runs.get(run_id)
+        return None if run is None else run.facts
 
     def is_lost(self, run_id: str) -> bool:
         run = self._runs.get(run_id)

@@ -20,11 +20,9 @@ from streamll.serve.routes.run_filter import run_filter_in
 from streamll.serve.routes.service import Service
 from streamll.serve.web.requests import (
     HTTPRefusal,
-    authorize,
     flag_in,
     position_in,
     read_json,
-    stops_on_leave,
 )
 from streamll.serve.web.responses import POLICY_VIOLATION, TRY_AGAIN_LATER, send_messages
 
@@ -43,21 +41,28 @@ async def start(service: Service, request: Request) -> Response:
     program = service.program(body.get("program"))
     for name in {field.name for field in program.takes.inputs} & body.keys() - KEYS:
         raise HTTPRefusal(400, f'{name!r} is an input: write {{"inputs": {{"{name}": …}}}}')
-    run_id = await service.start(program, inputs_in(program, inputs), context=context)
+    permit = request.state.permit
+    run_id = await service.start(permit, program, inputs_in(program, inputs), context=context)
     path = f"{request.scope.get('root_path', '')}/runs/{run_id}"
     answer = {
         "run_id": run_id,
         "url": path,
         "events": f"{path}/events",
         "websocket": f"{path}/ws",
-        "token": service.access.token_for(run_id, TOKEN_S),
+        "token": None,
+        "answer_token": None,
     }
+    if all([await service.rights.may(permit, run_id, right) for right in ("see", "stop")]):
+        answer["token"] = service.access.token_for(run_id, TOKEN_S)  # which permits no more
+        if await service.rights.may(permit, run_id, "answer"):
+            answer["answer_token"] = service.access.token_for(run_id, TOKEN_S, answer=True)
     return JSONResponse(answer, 202, headers={"location": path})
 
 
 async def list_runs(service: Service, request: Request) -> Response:
     wanted, limit = run_filter_in(request)
-    found = await service.search.find(wanted, limit)
+    permit, rights = request.state.permit, service.rights
+    found = await service.search.find(wanted, limit, lambda run: rights.sees(permit, run["run_id"]))
     answer: dict[str, object] = {"runs": found.runs, "more": found.more}
     if wanted.words:
         answer["searched"] = {"runs": found.looked_at, "texts": found.read}
@@ -93,24 +98,27 @@ async def look(service: Service, request: Request) -> Response:
 
 async def cancel(service: Service, request: Request) -> Response:
     run_id = request.path_params["run_id"]
+    await service.rights.check(request.state.permit, run_id, "stop")
     if not await service.runner.has_more(Position(run_id, AFTER_EVERYTHING)):
         return JSONResponse({"run_id": run_id, "status": "over"})
-    return service.cancel(run_id)
+    return await service.cancel(request.state.permit, run_id)
 
 
 async def events(service: Service, request: Request) -> Response:
     service.check_readers()
     position = position_in(request, request.path_params["run_id"])
     form = _form_in(request)
+    stops = await service.stops_on_leave(request, position.run_id)
     if not await service.runner.has_more(position):
         return Response(status_code=204)  # ends a browser's attempts to reconnect
-    return service.respond(position, form, stop_on_leave=stops_on_leave(request))
+    return service.respond(position, form, stop_on_leave=stops)
 
 
 async def socket(service: Service, websocket: WebSocket) -> None:
     run_id, runner = websocket.path_params["run_id"], service.runner
     try:
-        authorize(websocket, service.access, run_id)
+        permit = await service.admit(websocket, run_id)
+        may_stop = await service.rights.may(permit, run_id, "stop")
         service.check_readers()
         position, form = position_in(websocket, run_id), _form_in(websocket)
         more = await runner.has_more(position)
@@ -128,7 +136,7 @@ async def socket(service: Service, websocket: WebSocket) -> None:
     await send_messages(
         websocket,
         stream_of_log(service.run_log, position, RunWriter(form, frames=False)),
-        lambda: runner.cancel(run_id),
+        (lambda: runner.cancel(run_id)) if may_stop else (lambda: None),
         service.limits,
         service.reader(can_return=True),
     )
