@@ -37,6 +37,7 @@ def test_a_call_that_never_ends_is_a_failed_connection_once_that_is_closed(serve
 
 def test_who_is_cancelled_while_it_closes_leaves_no_thread(server_of, new_threads):
     """As a reader over HTTP whose client has left: whatever it waits for is cancelled, again and again."""
+
     async def main() -> None:
         source = open_source(server_of("rabbitmq").url, SourceOptions(target=unique_name()))
         await source.connect()
