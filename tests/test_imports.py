@@ -129,6 +129,7 @@ RULES = {
             ".testing",
             "dspy",
             "msgspec",
+            "pydantic",
             ".exports",
             "uvicorn",
         },
