@@ -38,6 +38,11 @@ RULES = {
     "core": Rule({".core", "msgspec"}),
     "configuration": Rule({".core", "msgspec"}),
     "context": Rule({".configuration", ".core", "msgspec"}),
+    # questions of a run; it meets capture in `context.current_scope` alone
+    "asking": Rule(
+        {".asking", ".configuration", ".context", ".core", ".flow", "msgspec"},
+        within={".brokers", "dspy", "jsonschema", "pydantic"},
+    ),
     # replacing functions of other libraries, and putting them back
     "patching": Rule(),
     # waiting: threads and event loops
@@ -54,12 +59,25 @@ RULES = {
         {".brokers", ".core", ".flow", ".sinks", "msgspec"},
         within={"aio_pika", "aiormq", "opentelemetry", "pamqp", "redis"},
     ),
-    "consumer": Rule({".brokers", ".consumer", ".core", ".flow", "msgspec"}),
+    "consumer": Rule({".asking", ".brokers", ".consumer", ".core", ".flow", ".sinks", "msgspec"}),
     # the only part that imports dspy and what DSPy itself stands on
     "capture": Rule(
-        {".capture", ".configuration", ".context", ".core", ".flow", ".patching", ".streams"}
+        {
+            ".asking",
+            ".capture",
+            ".configuration",
+            ".context",
+            ".core",
+            ".flow",
+            ".patching",
+            ".streams",
+        }
         | {"anyio", "dspy", "json_repair", "msgspec", "pydantic", "typing_extensions"},
         within={".sinks", "httpcore", "httpx", "litellm"},
+    ),
+    # a server's runs, read over HTTP by a client that DSPy brings anyway
+    "remote": Rule(
+        {".core", ".flow", ".remote", ".streams", "msgspec"}, within={"httpx", "httpx2"}
     ),
     "watching": Rule({".capture", ".configuration", ".exports"}, within={".serve", ".sinks"}),
     # the seeds' spellings of what the rest does
@@ -138,11 +156,13 @@ CAPTURE_ROOMS: dict[str, set[str]] = {
 SERVE_ROOMS: dict[str, set[str]] = {
     "formats": set(),
     "inputs": set(),
+    "permits": set(),
+    "report": set(),
     "programs": {"inputs"},
-    "log": {"formats"},
-    "web": {"inputs", "log"},
+    "log": {"formats", "permits"},
+    "web": {"log", "permits"},
     "runner": {"log", "programs", "web"},
-    "routes": {"formats", "inputs", "log", "programs", "runner", "web"},
+    "routes": {"formats", "inputs", "log", "permits", "programs", "report", "runner", "web"},
     "app": {"log", "programs", "routes", "runner", "web"},
     "viewer": {"app", "web"},
 }

@@ -94,8 +94,8 @@ BETWEEN_OURSELVES = {"step", "astep", "opened", "later", "follow_program"}
 """Methods that the package's own modules call; the reference leaves them out (``zensical.toml``)."""
 
 GIVEN = {
-    "AsyncStream", "Calling", "CallStatus", "Chunk", "Execution", "InvokeStream", "MergedStream", "ModelReply",
-    "Partial", "RecordedRequest", "Registry", "Replay", "Role", "Stream", "StreamReset", "StreamResponse", "TurnStream",
+    "AsyncRemoteStream", "AsyncStream", "Calling", "CallStatus", "Chunk", "Connection", "Execution", "InvokeStream", "MergedStream", "ModelReply",
+    "Partial", "RecordedRequest", "Registry", "RemoteStream", "Replay", "Role", "Stream", "StreamReset", "StreamResponse", "TurnStream",
 }  # fmt: skip
 """Classes whose objects a user gets, and does not make."""
 

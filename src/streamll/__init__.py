@@ -11,6 +11,8 @@ sinks in ``streamll.sinks``, the server in ``streamll.serve``, and all errors, a
 from streamll.exports import names_in, resolver
 
 PUBLIC = {
+    "asking.approve": "approve",
+    "asking.ask": "answer ask ask_async",
     "brokers.opening": "open_sink",
     "capture.hooks.places": "uninstall",
     "capture.instrument": "instrument",
@@ -29,6 +31,7 @@ PUBLIC = {
     "core.errors": "StreamCancelled StreamTimeout StreamllError",
     "core.events": "Event StreamllEvent TokenEvent",
     "flow.config": "StreamConfig",
+    "remote.connect": "connect",
     "serve.routes.embedded": "sse_response websocket_stream",
     "streams.collect": "acollect_stream collect_stream",
     "streams.merge": "aggregate_streams",
@@ -45,8 +48,11 @@ ALSO = {
     "chat.turns": "communicate_stream",
     "compat.rust": "ConcurrentStreamProcessor DSPyStream",
     "core.errors": "AmbiguousFieldError BrokerError CircuitOpen ConfigurationError"
-    " FirstTokenTimeout IdleTimeout TotalTimeout UnknownFieldError",
+    " FirstTokenTimeout IdleTimeout NobodyToAsk NoSuchQuestion QuestionClosed QuestionLapsed"
+    " QuestionWithdrawn TotalTimeout Unanswered UnknownFieldError WrongAnswer",
     "flow.breaker": "CircuitBreaker",
+    "remote.connect": "Connection",
+    "remote.stream": "AsyncRemoteStream RemoteStream",
 }
 """Not in ``__all__``: other spellings, errors to catch, and the two modules of further names."""
 

@@ -38,15 +38,19 @@ _context: ContextVar[Mapping[str, Any]] = ContextVar("streamll_context", default
 _trace: ContextVar[trace | None] = ContextVar("streamll_trace", default=None)
 
 
-# The innermost captured call, whose ``publish(event)`` is for its run. ``capture`` replaces this
-# when it is imported; a process that never captures has no run.
-_current_publisher: Callable[[], Any] = lambda: None  # noqa: E731
+# ``capture`` replaces this when it is imported; a process that never captures has no run.
+_find_scope: Callable[[], Any] = lambda: None  # noqa: E731
 
 
 def set_run_finder(finder: Callable[[], Any]) -> None:
     """Set how the current run is found. Called once, by ``capture``."""
-    global _current_publisher  # noqa: PLW0603
-    _current_publisher = finder
+    global _find_scope  # noqa: PLW0603
+    _find_scope = finder
+
+
+def current_scope() -> Any:
+    """The innermost captured call here, whose ``publish(event)`` is for its run; ``None`` outside."""
+    return _find_scope()
 
 
 def set_context(**values: Any) -> None:
@@ -89,7 +93,7 @@ def scoped_context(values: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _send(event: Event) -> None:
-    _publish(event, _current_publisher())
+    _publish(event, current_scope())
 
 
 def _publish(event: Event, publisher: Any) -> None:
@@ -179,7 +183,7 @@ class trace(ContextDecorator):  # noqa: N801 - it is called like a function
     def __enter__(self) -> Trace:
         self.step = Trace(self._name, uuid.uuid4().hex)
         self.parent = _open_trace()
-        self._publisher = _current_publisher()
+        self._publisher = current_scope()
         _publish(ev.TraceStart(**self._facts()), self._publisher)
         self._started = time.monotonic()
         self.ended = False

@@ -51,6 +51,26 @@ def test_tail_says_that_a_log_has_no_such_run(log, backend, capsys):
     assert capsys.readouterr().err == "streamll: the log has no run 'nosuch'\n"
 
 
+def test_replay_and_report_take_the_runs_of_a_log(log, backend, capsys, tmp_path):
+    """The latest by default, named ones, or all; each event once, however often it was written."""
+    runs = [make_run("r0", ["x"]), make_run("r1", ["Ma", "chine"]), make_run("r2", ["y"])]
+    write(log, *runs)
+    write(open_sink(backend.url, target=log.name), runs[1])
+    place, page = [backend.url, "--target", log.name], tmp_path / "page.html"
+    assert main(["report", *place, "-o", str(page)]) == 0
+    told = "streamll: run r2, the latest of 3; --run ID or --all for others\n"
+    assert capsys.readouterr().err == told
+    assert ['"token":"y"' in page.read_text(), '"token":"Ma"' in page.read_text()] == [True, False]
+    for wanted, texts in (
+        (["--run", "r1", "--run", "r0"], ["x", "Ma", "chine"]),
+        (["--all"], ["x", "Ma", "chine", "y"]),
+    ):
+        assert main(["replay", *place, *wanted, "--speed", "0"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        shown = [json.loads(line.rpartition(": ")[2]) for line in lines if "[TOKEN]" in line]
+        assert shown == texts
+
+
 @pytest.mark.parametrize("form", [["--json"], []])
 def test_tail_into_a_closed_pipe_ends_and_writes_nothing(log, backend, form):
     """``tail … | head -2``, with much more to print than the pipe holds."""

@@ -315,6 +315,17 @@ def test_the_practice_model_is_asked_directly_whatever_the_environment_says(app_
             ["run", "app:QA", "Q", "--model", "practice", "--field", "anwser"],
             "no output field 'anwser'. Its output fields are: generate.predict: reasoning, answer",
         ),
+        (["run", "app:QA", "Q", "--json", "--web"], "--json and --web exclude each other"),
+        (["run", "app:QA", "Q", "--web", "--view", "live"], "--view is for the terminal, where --web"),
+        (
+            ["run", "app:QA", "Q", "--include", "input"],
+            "include has no 'input'; there are inputs, outputs, prompts, tools, errors",
+        ),
+        (["run", "app:QA", "Q", "--model", "practice", "--log", "foo://x"], "no broker has URLs like"),
+        (
+            ["run", "app:QA", "Q", "--model", "practice", "--record", "none/run.jsonl"],
+            "--record: cannot write none/run.jsonl: No such file or directory",
+        ),
         (["demo", "--base-url", "http://x"], "--base-url needs --model as well"),
         (["demo", "--view", "fancy"], "Invalid value for '--view'"),
         (["practice", "--chunk", "0"], "--chunk takes token, whole or a number of characters"),

@@ -30,6 +30,7 @@ qa = dspy.Predict("question -> answer")
         ["demo", "--mode", "concurrent"],
         ["demo", "--mode", "recovery"],
         ["run", "ask.py:qa", "question=Why?"],
+        ["run", "ask.py:qa", "Why?", "--json"],
         ["chat", "--model", "openai/practice"],
     ],
     ids=" ".join,

@@ -8,7 +8,7 @@ import dspy
 import pytest
 
 from streamll.cli.main import main
-from streamll.cli.replay import play
+from streamll.cli.replay import events_of, play
 from streamll.consumer import EventConsumer
 from streamll.sinks.jsonl import JSONLSink
 from streamll.testing import record
@@ -129,15 +129,36 @@ def test_to_and_web_exclude_each_other(recording, capsys):
     assert "choose one" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["replay", "report"])
-def test_a_log_in_place_of_a_file_is_told_apart(command, recording, tmp_path, capsys):
+def test_a_log_is_told_apart_from_a_file_by_its_url_or_by_what_is_in_it(
+    recording, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    log, file = "sqlite:///log.db", "log.db"
+    assert main(["replay", str(recording), "--to", log, "--speed", "0"]) == 0
+    [run_id] = {event.run_id for event in recorded_events(recording)}
+    for place in (log, file):
+        assert main(["report", place]) == 0
+        told = capsys.readouterr()
+        assert (told.out, told.err) == (f"{run_id}.html\n", f"streamll: run {run_id}\n")
+    assert events_of(log, [run_id]) == list(recorded_events(recording))
+
+
+def test_what_no_log_or_file_can_do_is_told_in_one_line(recording, tmp_path, capsys):
     log = f"sqlite:///{tmp_path}/log.db"
     assert main(["replay", str(recording), "--to", log, "--speed", "0"]) == 0
-    for given in (log, f"{tmp_path}/log.db", "redis://localhost"):
-        assert main([command, given]) == 2
-        told = capsys.readouterr().err
-        assert "is a log, not a file of events; streamll tail URL --run ID --json" in told
-        assert told.count("\n") == 1
+    for arguments, code, told in (
+        ([log, "--run", "none"], 1, "the log has no run 'none'"),
+        ([str(recording), "--run", "none"], 1, "the file has no run 'none'"),
+        ([log, "--run", "none", "--all"], 2, "--all and --run exclude each other; choose one"),
+        ([str(recording), "--target", "x"], 2, f"--target is for a log, and {recording} is a file"),
+        ([log, "--target", "other"], 2, "has no log 'other'"),
+        ([f"sqlite:///{tmp_path}/none.db"], 2, "there is no file"),
+        (["redis://127.0.0.1:1"], 1, "ConnectionError"),
+    ):
+        for command in ("replay", "report"):
+            assert main([command, *arguments]) == code
+            said = capsys.readouterr().err
+            assert (told in said, said.count("\n")) == (True, 1), said
 
 
 def test_what_tail_prints_of_a_run_can_be_played(recording, tmp_path, capsys):

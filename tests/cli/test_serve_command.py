@@ -20,7 +20,16 @@ from patience import Stopwatch
 
 from streamll.cli.main import main
 
-PROGRAM = 'import dspy\nqa = dspy.Predict("question -> answer")\n'
+PROGRAM = """
+import dspy
+from streamll.serve import Permit
+
+qa = dspy.Predict("question -> answer")
+
+async def who(connection):
+    name = connection.headers.get("x-user")
+    return Permit(name) if name else None
+"""
 TOKEN = "a-token-for-this-very-test"
 
 
@@ -84,7 +93,8 @@ def sse_data(text):
 
 def test_two_processes_serve_each_others_runs(folder):
     """X10"""
-    options = ["--workers", "2", "--ai-version", "6"]
+    options = ["--workers", "2", "--ai-version", "6", "--include", "inputs", "--keep", "1h"]
+    options += ["--auth", "qa.py:who"]
     with serving(folder, *options, STREAMLL_TOKENS=TOKEN) as (_, url):
         headers = {"authorization": f"Bearer {TOKEN}"}
         assert httpx.get(f"{url}/runs", trust_env=False).status_code == 401
@@ -98,8 +108,12 @@ def test_two_processes_serve_each_others_runs(folder):
             events = httpx.get(
                 f"{url}{run['events']}?token={run['token']}", trust_env=False, timeout=60
             )
-            assert sse_data(events.text)[-1]["event_type"] == "run.end"
+            told = sse_data(events.text)
+            assert (told[0]["inputs"], told[-1]["event_type"]) == ({"question": "q"}, "run.end")
         assert processes == {"0", "1"}
+        for name, status in (("anna", 404), ("", 401)):  # it is not hers, and nobody's
+            look = httpx.get(f"{url}{run['url']}", headers={"x-user": name}, trust_env=False)
+            assert look.status_code == status
         chat = {"id": "c", "messages": [{"role": "user", "content": "q"}]}
         told = httpx.post(f"{url}/ai/qa", json=chat, headers=headers, trust_env=False, timeout=60)
         assert '"finishReason":"stop"}\n' in told.text  # which version 5 has not known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from streamll.core.events import (
+    Answer,
     Citation,
     CompileCandidate,
     CompileEnd,
@@ -23,6 +24,7 @@ from streamll.core.events import (
     ModuleEnd,
     ModuleError,
     ModuleStart,
+    Question,
     Refusal,
     ReplyPart,
     RunCancelled,
@@ -239,4 +241,26 @@ SAMPLES = [
         error_type="ValueError",
         message="no",
     ),
+    Question(
+        **stamp(41),
+        question_id="q-1",
+        text="Allow send_mail?",
+        schema={"type": "boolean"},
+        tool="send_mail",
+        arguments={"to": "ada@example.org"},
+        to="ada",
+        lapses_at=1732093600.5,
+    ),
+    Answer(
+        **stamp(42),
+        question_id="q-1",
+        outcome="answered",
+        value={"allow": True},
+        by="ada",
+        waited=12.5,
+        answer_id="a-1",
+    ),
+    RunEnd(**stamp(43, RUN), **TOTALS, waited=12.5),
+    RunError(**stamp(44, RUN), **TOTALS, waited=12.5, error_type="E", message="m"),
+    RunCancelled(**stamp(45, RUN), **TOTALS, waited=12.5),
 ]

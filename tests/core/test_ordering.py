@@ -99,7 +99,9 @@ def check(events, **options):
 
 def test_the_grammar_has_every_kind_of_event_exactly_once():
     scopes = {scope.name: scope for scope in grammar()}
-    assert list(scopes) == ["run", "module", "tool", "lm", "evaluate", "compile", "field", "trace"]
+    assert list(scopes) == [
+        "run", "module", "tool", "lm", "evaluate", "compile", "field", "trace", "question",
+    ]  # fmt: skip
     assert scopes["run"].closed_by == ("run.end", "run.error", "run.cancelled")
     assert {"lm.waiting", "status", "stream.gap"} <= set(scopes["run"].contains)
     assert scopes["field"].inside == "call"
@@ -124,7 +126,7 @@ def test_every_scope_can_be_closed_as_failed():
     assert {scope.name for scope in grammar()} == set(FAILURES)
     assert {kind.event_type for what, kind in FAILURES.items() if what != "run"} == {
         "module.error", "tool.error", "lm.end", "evaluate.end", "compile.end", "trace.end",
-        "field.end",
+        "field.end", "answer",
     }  # fmt: skip
 
 

@@ -156,6 +156,17 @@ def lines_of(*events: ev.Event) -> list[str]:
         (ev.LMEnd(model="m", duration=0.5, error_type="Unwind"), "[LM] m cancelled"),
         (ev.StreamllEvent(event_type="docs_found", data={"count": 3}), "[EVENT] docs_found count=3"),
         (ev.StreamllEvent(event_type="ping"), "[EVENT] ping"),
+        (
+            ev.Question(
+                question_id="q", text="Allow send?", tool="send", arguments={"to": "a", "n": 1}
+            ),
+            '[QUESTION] Allow send? send(to="a", n=1)',
+        ),
+        (
+            ev.Answer(question_id="q", outcome="answered", value=True, by="ada", waited=2.0),
+            "[ANSWER] true by ada after 2.0 s",
+        ),
+        (ev.Answer(question_id="q", outcome="lapsed", waited=9), "[ANSWER] lapsed after 9.0 s"),
         (ev.StreamGap(count=12, reason="overflow"), "[GAP] 12 events lost here (overflow)"),
     ],
     ids=lambda value: value.event_type if isinstance(value, ev.Event) else "",

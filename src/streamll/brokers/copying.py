@@ -56,7 +56,7 @@ async def copy_log(
     sink = _broker_sink(sink_url, sink_target or kept)
     result, read = CopyResult(), 0
     if await log_exists(source_url, target):
-        async with _connected(source):
+        async with connected(source):
             explained = functools.partial(_explained, sink.destination, sink._diagnose)  # noqa: SLF001
             with explained():
                 transport = _transport(sink)
@@ -81,7 +81,7 @@ async def log_exists(url: str, target: str) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _connected(source: Source) -> AsyncIterator[None]:
+async def connected(source: Source) -> AsyncIterator[None]:
     try:
         with _explained(source.name, source.diagnose):
             await source.connect()
@@ -110,7 +110,7 @@ async def has_run(url: str, target: str, run_id: str) -> bool:
         raise ConfigurationError(f"{without_password(url)} has no log {target!r}")
     options = SourceOptions(target=target, start="beginning", run_id=run_id, waits=False)
     source = open_source(url, options)
-    async with _connected(source):
+    async with connected(source):
         while entries := await source.read():
             for entry in entries:
                 with contextlib.suppress(WireError):

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
+from streamll.core.errors import WireError
+from streamll.core.wire import decode_batch
+
 LOOK_BACK_ENTRIES = 100_000
 """The most entries that are searched for the latest runs."""
 
@@ -27,8 +30,9 @@ _decoder = msgspec.json.Decoder(_RunIdOnly)
 class Overview:
     """``add`` bodies, newest first, until it is ``complete``; ``bodies`` are the chosen ones."""
 
-    def __init__(self, runs: int) -> None:
+    def __init__(self, runs: int, outside: int = ENTRIES_OUTSIDE_RUNS) -> None:
         self._wanted = runs
+        self._most_outside = outside
         self._chosen: list[bytes] = []
         self._seen: set[str] = set()
         self._started: set[str] = set()
@@ -51,10 +55,18 @@ class Overview:
         starts = _RUN_START in body
         if run_id is None:
             self._outside += 1
-            if self._outside <= ENTRIES_OUTSIDE_RUNS:
+            if self._outside <= self._most_outside:
                 self._chosen.append(body)
         elif starts or run_id not in self._seen:
             self._seen.add(run_id)
             self._chosen.append(body)
             if starts:
                 self._started.add(run_id)
+
+
+def time_of(body: bytes) -> float:
+    """When an entry's last event happened, by which entries of several streams are ordered."""
+    try:
+        return decode_batch(body)[-1].timestamp
+    except (WireError, IndexError):
+        return 0.0

@@ -15,7 +15,8 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from streamll.brokers import tracing
 from streamll.brokers.failures import Diagnosis
@@ -123,6 +124,12 @@ class BrokerSink(BaseSink, ABC):
     """Where events go, for people: without credentials."""
     key_template: str = ""
     """What names the log of an entry, if there is one for each key; see ``fill``."""
+    source_url: str
+    """What a source is given to read what this sink writes; with credentials."""
+    takes_answers = True
+    """Questions of a run can be answered through its log (``asking.through_log``)."""
+    is_followed = False
+    """This process follows the log for answers by itself."""
 
     def __init__(
         self,
@@ -170,6 +177,10 @@ class BrokerSink(BaseSink, ABC):
             self._reset()
 
     # --- to override ----------------------------------------------------------------------------
+
+    def log_of(self, run_id: str, context: Mapping[str, Any]) -> str:
+        """The name of the log that has this run."""
+        return fill(self.key_template, run_id, context)
 
     @abstractmethod
     def _connect(self) -> Transport:
@@ -358,14 +369,14 @@ class BrokerSink(BaseSink, ABC):
                 transport.close()
 
 
-def fill(template: str, entry: PendingEntry) -> str:
+def fill(template: str, run_id: str | None, context: Mapping[str, Any]) -> str:
     """A key such as ``run:{conversation_id}`` with the run's id and context filled in.
 
     A name that is not set becomes ``-``.
     """
     if "{" not in template:
         return template
-    names = defaultdict(lambda: "-", entry.context)
-    if entry.run_id is not None:
-        names["run_id"] = entry.run_id
+    names = defaultdict(lambda: "-", context)
+    if run_id is not None:
+        names["run_id"] = run_id
     return template.format_map(names)

@@ -28,13 +28,15 @@ CLAIM_CHECK_S = 1.0
 
 class Entry(msgspec.Struct, kw_only=True):
     """One entry of a log. ``cursor`` is its position; ``deliveries`` counts how often the group was
-    given it, this time included; ``receipt`` is the source's own.
+    given it, this time included; ``receipt`` is the source's own. ``place`` is for ``was_trimmed`` where
+    a cursor is long.
     """
 
     cursor: str
     body: bytes
     deliveries: int = 1
     receipt: Any = None
+    place: str = ""
 
 
 class SourceOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +109,8 @@ class Source(ABC):
     async def was_trimmed(self, after: str, entry: str) -> bool:
         """Whether entries between these two may have been deleted.
 
-        ``after`` is a cursor or ``"beginning"``; ``entry`` is the cursor of what was read behind it.
+        ``after`` is a cursor or ``"beginning"``; ``entry`` is the cursor of what was read behind it
+        (instead of an entry's cursor its ``place``, if it has one).
         A log is trimmed at its old end, so nothing is missing behind an entry that is still there.
         """
         return False

@@ -36,6 +36,7 @@ class _Options(TypedDict, total=False):
     sinks: Iterable[Receiver] | None
     on_token: OnToken | None
     status: StatusMessageProvider | None
+    approve: Iterable[str]
 
 
 @overload
@@ -53,6 +54,7 @@ def instrument(
     sinks: Iterable[Receiver] | None = None,
     on_token: OnToken | None = None,
     status: StatusMessageProvider | None = None,
+    approve: Iterable[str] = (),
 ) -> Any:
     """Capture every call of a ``dspy.Module`` class or instance.
 
@@ -72,6 +74,8 @@ def instrument(
             raises, that is logged once per run.
         status: a ``StatusMessageProvider``, streamll's or DSPy's, whose messages become ``status``
             events.
+        approve: names of tools that ask a person before each call, or ``"*"`` for all: as if each was
+            ``streamll.approve(tool)``. For agents whose tools one does not make.
 
     Raises:
         TypeError: ``target`` is not a ``dspy.Module`` class or instance; ``fields`` and
@@ -85,6 +89,7 @@ def instrument(
         sinks=None if sinks is None else checked_sinks(sinks),
         on_token=None if on_token is None else token_hook(on_token),
         statuses=None if status is None else Statuses(status),
+        approve=frozenset([approve] if isinstance(approve, str) else approve),
     )
     if target is None:
         return lambda cls: _declare(cls, capture)

@@ -50,6 +50,7 @@ class ProgramRun(Background):
         kwargs: dict[str, Any],
         *,
         read: bool = True,
+        questions: bool = True,
     ) -> None:
         self.program = program
         self.args = args
@@ -79,10 +80,12 @@ class ProgramRun(Background):
             receivers=(*receivers, reader) if read else receivers,
             declared=selection,
             policy=CallPolicy(config, self.expire) if config is not None else None,
+            questions=(read or None) if questions else False,
         )
         self.value: Any = None
         self.ended = False
         self._deadline: Timer | None = None
+        self._must_end_at = 0.0
         self.error: BaseException | None = None
         self.left = False
 
@@ -123,13 +126,22 @@ class ProgramRun(Background):
     def start(self, *, on_loop: bool = False) -> None:
         """Start the program in a thread; an async one as a task, if its reader is on a loop."""
         if (limit := self.config.timeout) is not None:
-            self._deadline = timers.at(time.monotonic() + limit, lambda: self._too_late(limit))
+            self._must_end_at = time.monotonic() + limit
+            self._deadline = timers.at(self._must_end_at, lambda: self._too_late(limit))
         if on_loop and self.is_async:
             self.start_task(self.run_async)
         else:
             self.start_thread(self.run)
 
     def _too_late(self, limit: float) -> None:
+        """The total timeout, in which no time counts that the program waits for an answer."""
+        asked = self.scope.run.asked
+        if asked is not None and asked.when_resumed(lambda: self._too_late(limit)):
+            return
+        left = self._must_end_at - time.monotonic() + (asked.waited if asked is not None else 0.0)
+        if left > 0:
+            self._deadline = timers.at(time.monotonic() + left, lambda: self._too_late(limit))
+            return
         partial = self.scope.run.partial()
         received = sum(map(len, partial.values()))
         self.expire(errors.TotalTimeout(limit, received=received, partial=partial))

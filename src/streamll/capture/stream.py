@@ -12,6 +12,8 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from streamll.asking.ask import question_id_of
+from streamll.asking.questions import Question
 from streamll.capture.hooks.places import install
 from streamll.capture.inside_dspy import context_with, settings_here
 from streamll.capture.policy import check_config
@@ -22,10 +24,11 @@ from streamll.capture.running import ProgramRun
 from streamll.capture.typed.partials import TypedReading
 from streamll.configuration import Receiver, checked_sinks
 from streamll.core.errors import StreamllError
-from streamll.core.events import Event, TokenEvent
+from streamll.core.events import Event
 from streamll.flow.bridge import Mapped
 from streamll.flow.config import StreamConfig
 from streamll.flow.dual import Openable
+from streamll.streams.stream_events import token_of
 
 BATCH_EVENTS = 32
 """Events taken from the channel at once: in bursts, taking them one by one costs twice as much."""
@@ -45,6 +48,7 @@ def stream(
     sinks: Iterable[Receiver] = (),
     keep_text: bool = True,
     read: bool = True,
+    questions: bool = True,
 ) -> Callable[..., Call]:
     """Make ``program`` readable while it runs.
 
@@ -66,6 +70,9 @@ def stream(
         keep_text: keep the text, for ``events.text(field)``.
         read: ``False`` runs the program without a reader: its events go to ``sinks`` alone, and
             the block yields none. ``result()`` waits for the program's end.
+        questions: ``False`` where nobody can be asked anything: ``streamll.ask`` inside takes its
+            default, or raises. By default whoever reads can answer, and so can those behind sinks
+            that bring answers back: logs, pages, terminals.
 
     Raises:
         UnknownFieldError: a field name that no predictor of the program has.
@@ -85,8 +92,9 @@ def stream(
 
     def call(*args: Any, **kwargs: Any) -> Call:
         start = functools.partial(
-            ProgramRun, program, selection, config, own, keep_text, args, kwargs, read=read
-        )
+            ProgramRun, program, selection, config, own, keep_text, args, kwargs,
+            read=read, questions=questions,
+        )  # fmt: skip
         return Call(start, program)
 
     return _Streaming(call)
@@ -191,6 +199,31 @@ class _EventStream(TypedReading):
         """
         self._program_run.cancel()
 
+    def answer(self, question: str | Event, value: Any, *, by: str | None = None) -> None:
+        """Answer a question of the program. Any thread may call this; it never waits.
+
+        Args:
+            question: the ``question`` event, or its ``question_id``.
+            value: the answer as JSON has it, for the question's ``schema``.
+            by: who answers, for the ``answer`` event.
+
+        Raises:
+            WrongAnswer: it cannot be the answer; ``problems`` says where and why. The question stays
+                open.
+            QuestionClosed: the question has ended, mostly since somebody else was first.
+            NoSuchQuestion: the program has not asked it.
+        """
+        self._question(question).answer(value, by)
+
+    def decline(self, question: str | Event, *, by: str | None = None) -> None:
+        """Withdraw a question: there will be no answer. The program gets its default or
+        ``QuestionWithdrawn``. Raises ``QuestionClosed`` and ``NoSuchQuestion`` as ``answer`` does.
+        """
+        self._question(question).decline(by)
+
+    def _question(self, question: str | Event) -> Question:
+        return self._program_run.scope.run.questions.find(question_id_of(question))
+
     def interrupt(self) -> None:
         self._program_run.channel.interrupt()
 
@@ -274,12 +307,3 @@ class AsyncStream(_EventStream):
         await self._program_run.wait(CANCEL_TIMEOUT_S)
         if not catch_up(self._program_run.scope.receivers, 0):
             await asyncio.to_thread(catch_up, self._program_run.scope.receivers)
-
-
-def token_of(event: Event, field: str | None) -> str:
-    """The event's text if it is a token of ``field``; else nothing."""
-    if isinstance(event, TokenEvent) and (
-        field is None or field in (event.field, f"{event.predictor}.{event.field}")
-    ):
-        return event.token
-    return ""

@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
-from typer import Argument, Exit, Option
+from typer import Exit, Option
 
 from streamll.core.errors import ConfigurationError, UnknownFieldError
 from streamll.core.places import own_place
@@ -108,6 +108,13 @@ Pace = Annotated[
     float,
     Option(min=0, metavar="SECONDS", help="Time from one chunk of the practice model to the next."),
 ]
+Include = Annotated[
+    list[str] | None,
+    Option(
+        metavar="NAME",
+        help="What events may carry besides: inputs, outputs, prompts, tools or errors; repeatable.",
+    ),
+]
 
 
 class ViewChoice(str, Enum):
@@ -126,4 +133,3 @@ ViewOption = Annotated[
         "where standard output is a terminal.",
     ),
 ]
-EventFile = Annotated[Path, Argument(help="A recording, or a file of a JSONL sink.")]

@@ -18,7 +18,7 @@ from typer import Option
 from streamll.cli.chat import ChatScreen, TypingOut
 from streamll.cli.command import BaseURL, Pace, Problem, ViewChoice, ViewOption
 from streamll.cli.models import PACE_S, PRACTICE, language_model, practice_lm, practice_server
-from streamll.cli.run import show_run
+from streamll.cli.showing import Showing
 from streamll.terminal.text import head
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def demo(
             MODES[mode](question, server)
             return
         program = dspy.ChainOfThought("question -> answer")
-        show_run(program, {"question": question or QUESTION}, ["*"], view.value)
+        Showing(view.value).run(program, {"question": question or QUESTION})
         for name, show in MODES.items():
             print(f"\n── {name} ".ljust(60, "─"), flush=True)
             show(question, server)

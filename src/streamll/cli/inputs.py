@@ -47,8 +47,8 @@ def given_inputs(
         Problem: inputs are unknown, missing or of another type: it names all of them.
     """
     from streamll.core.errors import InvalidInputs
+    from streamll.core.problems import Problem as Wrong
     from streamll.serve.inputs.checking import convert_text, missing
-    from streamll.serve.inputs.errors import Problem as Wrong
 
     declared = {each.name: each for each in inputs}
     values, wrong = {}, []

@@ -27,6 +27,7 @@ from streamll.cli.replay import replay, report
 from streamll.cli.run import run
 from streamll.cli.serve import serve
 from streamll.cli.tail import copy, tail
+from streamll.cli.types import types
 
 app = typer.Typer(
     name="streamll",
@@ -52,7 +53,20 @@ def options(
     """See a DSPy program think: every token, field, step and error, live."""
 
 
-for function in (demo, run, chat, probe, doctor, serve, replay, report, practice, tail, copy):
+for function in (
+    demo,
+    run,
+    chat,
+    probe,
+    doctor,
+    serve,
+    replay,
+    report,
+    practice,
+    tail,
+    copy,
+    types,
+):
     app.command()(command(function))
 
 

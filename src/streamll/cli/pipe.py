@@ -35,8 +35,10 @@ def interrupted_without_reader() -> Iterator[threading.Event]:
     gone, over = threading.Event(), threading.Event()
     watching: threading.Thread | None = None
     if _is_pipe() and threading.current_thread() is threading.main_thread():
+        # Of its own: a command may let its output go elsewhere meanwhile.
+        number = os.dup(sys.stdout.fileno())
         watching = threading.Thread(
-            target=_watch, args=(gone, over), name="streamll-pipe", daemon=True
+            target=_watch, args=(number, gone, over), name="streamll-pipe", daemon=True
         )
         watching.start()
     try:
@@ -58,12 +60,15 @@ def _is_pipe() -> bool:
     return hasattr(select, "poll") and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
 
 
-def _watch(gone: threading.Event, over: threading.Event) -> None:
+def _watch(number: int, gone: threading.Event, over: threading.Event) -> None:
     poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)  # errors and hang-ups are always reported
-    while not poll.poll(CHECK_S * 1000):
-        if over.is_set():
-            return
+    poll.register(number, 0)  # errors and hang-ups are always reported
+    try:
+        while not poll.poll(CHECK_S * 1000):
+            if over.is_set():
+                return
+    finally:
+        os.close(number)
     gone.set()
     if over.wait(NOTICE_S):
         return

@@ -6,22 +6,21 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from streamll.cli.command import BaseURL, Problem, ViewChoice, ViewOption, existing
+from streamll.cli.command import BaseURL, Include, Problem, ViewChoice, ViewOption, existing
 from streamll.cli.inputs import named_texts, typed_inputs
 from streamll.cli.models import language_model
-from streamll.core.errors import ConfigurationError, UnknownFieldError
+from streamll.cli.showing import Showing, own_output
 
 if TYPE_CHECKING:
     from streamll.serve.programs import Served
-    from streamll.sinks.terminal import Mode
 
 
 def run(
@@ -60,32 +59,55 @@ def run(
     ] = None,
     base_url: BaseURL = None,
     view: ViewOption = ViewChoice.auto,
+    as_json: Annotated[
+        bool,
+        Option("--json", help="Print the events, one JSON object per line, and nothing else."),
+    ] = False,
+    web: Annotated[
+        bool, Option("--web", help="Show the run in the viewer instead, until Ctrl-C.")
+    ] = False,
+    record: Annotated[
+        Path | None,
+        Option(
+            metavar="FILE",
+            dir_okay=False,
+            help="Keep the events and the provider's replies in this file, for replay and report.",
+        ),
+    ] = None,
+    log: Annotated[
+        str | None,
+        Option(metavar="URL", help="Write the run to this log as well: sqlite:///, redis://, …"),
+    ] = None,
+    include: Include = None,
 ) -> None:
     """Run a program of yours and watch it."""
+    if as_json and web:
+        raise Problem("--json and --web exclude each other; choose one")
+    if view is not ViewChoice.auto and (as_json or web):
+        other = "--json" if as_json else "--web"
+        raise Problem(f"--view is for the terminal, where {other} shows nothing; leave out one")
     texts = named_texts(inputs or ())
-    found = find_program(program)
-    if question is not None:
-        name = first_input(found)
-        if name in texts:
-            raise Problem(f"{name!r} is given twice: as the question and by --input {name}=…")
-        texts = {name: question, **texts}
-    values = typed_inputs(program, found, texts)
-    with model_for(found, model, base_url):
-        show_run(found, values, field or ["*"], view.value)
+    with ExitStack() as stack:
+        configure_include(include, stack)
+        lines = stack.enter_context(own_output()) if as_json else None  # a module may print, too
+        found = find_program(program)
+        if question is not None:
+            name = first_input(found)
+            if name in texts:
+                raise Problem(f"{name!r} is given twice: as the question and by --input {name}=…")
+            texts = {name: question, **texts}
+        values = typed_inputs(program, found, texts)
+        stack.enter_context(model_for(found, model, base_url))
+        showing = Showing(view.value, lines=lines, web=web, record=record, log=log)
+        showing.run(found, values, field or ["*"])
 
 
-def show_run(program: Any, inputs: dict[str, Any], fields: Sequence[str], view: Mode) -> None:
-    """Call ``program`` and show its run in the terminal. Raises what the program raises."""
-    import streamll
-    from streamll.sinks.terminal import TerminalSink
+def configure_include(names: list[str] | None, stack: ExitStack) -> None:
+    """What ``--include`` says holds until ``stack`` is left; ``ConfigurationError`` for other names."""
+    if names:
+        import streamll
 
-    try:
-        sinks = [TerminalSink(view)]
-        streamed = streamll.stream(program, fields=fields, sinks=sinks, keep_text=False)
-    except (UnknownFieldError, ConfigurationError) as error:
-        raise Problem(str(error)) from error
-    with streamed(**inputs) as events:
-        events.result()
+        stack.enter_context(streamll.configure(include=names))
 
 
 def find_program(target: str) -> Any:

@@ -13,6 +13,7 @@ import errno
 import json
 import logging
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -22,9 +23,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from streamll.cli.command import FAILED, BaseURL, Debug, Problem
+from streamll.cli.command import FAILED, BaseURL, Debug, Include, Problem
 from streamll.cli.models import language_model
-from streamll.cli.run import find_function, find_served, model_for
+from streamll.cli.retention import with_retention
+from streamll.cli.run import configure_include, find_function, find_served, model_for
 from streamll.core.errors import ConfigurationError, needs_extra
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 TOKENS = "STREAMLL_TOKENS"
 SECRET = "STREAMLL_SECRET"  # noqa: S105 - the name of a variable
 SETTINGS = "STREAMLL_SERVE"
+_for_good = ExitStack()
 HINTS = {
     errno.EADDRINUSE: "the port is in use; choose another with --port, or 0 for any",
     errno.EACCES: "this user may not use that port; choose one above 1023 with --port",
@@ -98,6 +101,23 @@ def serve(
             "which are refused by default.",
         ),
     ] = False,
+    auth: Annotated[
+        str | None,
+        Option(
+            metavar="MODULE:FUNCTION",
+            help="The function that says who a request is from, and which runs that person may "
+            "see, start and stop. Default: STREAMLL_TOKENS alone.",
+        ),
+    ] = None,
+    include: Include = None,
+    keep: Annotated[
+        str | None,
+        Option(
+            metavar="AMOUNT",
+            help="How much the log keeps: a time for SQLite (7d), a number of entries for Redis "
+            "(500000), a size for RabbitMQ (2GB). Default: what its URL says.",
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Serve programs over HTTP, with a page to watch them. STREAMLL_TOKENS holds bearer tokens."""
@@ -108,15 +128,23 @@ def serve(
     from streamll.brokers.opening import without_password
     from streamll.serve.web.access import is_loopback
 
-    if not (tokens_given() or is_loopback(host)):
+    if not (tokens_given() or auth or is_loopback(host)):
         raise Problem(
             f"{host} can be reached from elsewhere, and no token is set: put one or more, "
-            f"separated by blanks, into the environment variable {TOKENS}"
+            f"separated by blanks, into the environment variable {TOKENS}, or give --auth"
         )
+    if auth and not tokens_given():  # of which it is made otherwise; the same for all workers
+        os.environ.setdefault(SECRET, secrets.token_hex(32))
+    log = with_retention(log, keep)
     served: dict[str, Any] = {"log": log, "origins": origin or [], "hosts": server_name or None}
     served |= {"ai_version": ai_version, "ignore_sampling": ignore_sampling}
     settings: dict[str, Any] = {"model": model, "base_url": base_url, "debug": debug}
-    settings |= {"app": served, "from_messages": from_messages or []}
+    settings |= {
+        "app": served,
+        "from_messages": from_messages or [],
+        "include": include,
+        "auth": auth,
+    }
     limits = {"lost_seconds": lost_seconds}
     os.environ[SETTINGS] = json.dumps({"targets": programs, "limits": limits, **settings})
     try:
@@ -207,6 +235,7 @@ def application() -> Any:
     if settings["debug"]:
         logging.getLogger("streamll").setLevel(logging.DEBUG)
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - what ``python -m`` does
+    configure_include(settings["include"], _for_good)
     programs: dict[str, Served] = {}
     for target in settings["targets"]:
         found = find_served(target)
@@ -216,10 +245,16 @@ def application() -> Any:
     for option in settings["from_messages"]:
         add_from_messages(programs, option)
     use_model([each.program for each in programs.values()], settings["model"], settings["base_url"])
+    auth = find_function(settings["auth"]) if settings["auth"] else None
     secret = os.environ.get(SECRET) or None
     limits = Limits(**settings["limits"])
     return create_app(
-        programs, tokens=tokens_given(), secret=secret, limits=limits, **settings["app"]
+        programs,
+        tokens=tokens_given(),
+        secret=secret,
+        limits=limits,
+        auth=auth,
+        **settings["app"],
     )
 
 

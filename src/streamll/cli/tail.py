@@ -29,7 +29,10 @@ def tail(
         ),
     ],
     target: Annotated[
-        str | None, Option(help="Stream, exchange or log. Default: where sinks write.")
+        str | None,
+        Option(
+            help="Stream ('run:*': all that match), exchange or log. Default: where sinks write."
+        ),
     ] = None,
     run_id: Annotated[
         str | None, Option("--run", metavar="ID", help="This run only, from its beginning.")

@@ -24,6 +24,8 @@ from typing import Any, TypeVar, overload
 
 import msgspec
 
+from streamll.asking.answers import check
+from streamll.asking.messages import ANSWER, message
 from streamll.brokers import opening, tracing
 from streamll.brokers.copying import append
 from streamll.brokers.source import Source, SourceOptions
@@ -37,6 +39,7 @@ from streamll.core.errors import ConfigurationError, logger
 from streamll.core.events import Event
 from streamll.core.positions import Position
 from streamll.flow.retry import Backoff
+from streamll.sinks.base import BaseSink
 
 H = TypeVar("H", bound=Handler)
 Start = str | tuple[str, int] | tuple[str, int, int | None]
@@ -52,7 +55,9 @@ class EventConsumer:
 
     Args:
         url: the broker.
-        target: the stream, exchange or log to read; by default where sinks write by default.
+        target: the stream, exchange or log to read; by default where sinks write by default. On Redis
+            ``"run:*"`` is all streams with such names, also those that are still to come (``*`` any text,
+            ``?`` any character; what is meant as itself has a backslash before it). Not in a group.
         group: share the log with the other members of this group.
         start: ``"new"``; ``"beginning"``; a ``cursor`` of an earlier consumer; or a position in a
             run, ``(run_id, seq)`` or what ``position(event)`` returned, to get that run's later
@@ -135,6 +140,7 @@ class EventConsumer:
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         self._cursor: str | None = None
+        self._answers: BaseSink | None = None
         self._stop_wanted = False
         self._self_start = SelfStart(
             self._place, lambda: self._state.begun, self.start, self._run_by_itself
@@ -262,6 +268,42 @@ class EventConsumer:
                 self._cursor = read.entry.cursor
                 if session.over:
                     return
+
+    # --- questions ------------------------------------------------------------------------------
+
+    def answer(self, question: Event, value: Any, *, by: str | None = None) -> str:
+        """Answer a ``question`` of a run, through its log. Never waits; handlers may call it.
+
+        What came of it is the ``answer`` event: its ``answer_id`` is what this returns, unless
+        somebody else was first.
+
+        Args:
+            question: the event.
+            value: the answer as JSON has it, for the question's ``schema``.
+            by: who answers, for the ``answer`` event.
+
+        Raises:
+            WrongAnswer: it cannot be the answer; ``problems`` says where and why.
+            ConfigurationError: this consumer reads several logs by a pattern.
+        """
+        check(question.data["schema"], value)
+        return self._tell(question, value=value, by=by)
+
+    def decline(self, question: Event, *, by: str | None = None) -> str:
+        """Say that there will be no answer: the question is withdrawn. As ``answer`` otherwise."""
+        return self._tell(question, by=by)
+
+    def _tell(self, question: Event, **said: Any) -> str:
+        if self._answers is None:
+            if self.url.startswith(("redis", "unix")) and set(self.target) & set("*?"):
+                raise ConfigurationError(
+                    f"{self.target!r} is many logs; answer with a consumer of the run's own"
+                )
+            self._answers = opening.open_sink(self.url, target=self.target)
+        answer_id = uuid.uuid4().hex
+        about = {"run_id": question.run_id, "question_id": question.data["question_id"]}
+        self._answers.put(message(ANSWER, **about, answer_id=answer_id, **said))
+        return answer_id
 
     # --- state ----------------------------------------------------------------------------------
 

@@ -22,18 +22,19 @@ class NewEvents:
         """A batch was read: what is missing before its first entry comes before all of them."""
         self._border = self._cursor
         if batch:
-            self._cursor = batch[-1].cursor
+            self._cursor = batch[-1].place or batch[-1].cursor
 
     async def of(self, entry: Entry, decoded: DecodedEntry) -> list[Event]:
-        events = self._deduplicator.read(decoded, entry.cursor, self._border)
+        place = entry.place or entry.cursor
+        events = self._deduplicator.read(decoded, place, self._border)
         hole = self._deduplicator.hole
-        if hole is not None and await self._was_trimmed(hole.after, entry):
+        if hole is not None and await self._was_trimmed(hole.after, place):
             return [gap_before(events[0], hole.lost), *events]
         return events
 
-    async def _was_trimmed(self, after: str, entry: Entry) -> bool:
+    async def _was_trimmed(self, after: str, place: str) -> bool:
         try:
-            return await self._source.was_trimmed(after, entry.cursor)
+            return await self._source.was_trimmed(after, place)
         except Exception:  # noqa: BLE001 - where nobody can say, the hole is told
             return True
 

@@ -23,11 +23,21 @@
         ├── WireError                (ValueError) bytes that are not a streamll event
         ├── OutOfOrder               (ValueError) events in an order no run can produce
         ├── BrokerError              a broker refuses; trying again would not help
+        ├── RunFailed                the program of a server's run raised; has its error_type
+        │   └── RunLost              the process that ran it is gone
         ├── InvalidInputs            (ValueError) inputs or messages that a program cannot take
+        │   └── WrongAnswer          an answer that its question cannot take; it stays open
+        ├── Unanswered               a question of a run has no answer
+        │   ├── NobodyToAsk          nobody who could answer sees it
+        │   ├── QuestionLapsed       (TimeoutError) nobody answered in time
+        │   └── QuestionWithdrawn    somebody declined to answer
+        ├── QuestionClosed           an answer to a question that is not open any more
+        ├── NoSuchQuestion           (KeyError) an answer to a question that was never asked
         └── RunUnavailable           a server cannot start or read a run; has an HTTP status
             ├── LogAway              the log cannot be read at the moment
             ├── ServerStopping       its process is about to end
             ├── NoSuchRun            the log holds no run with this id
+            ├── TokenRefused         the server wants another token
             └── TooManyRuns          the process runs as many programs as it may
     BaseException
     └── Unwind                       unwinds a cancelled program; never leaves this package
@@ -204,18 +214,47 @@ class ServerStopping(RunUnavailable):
 
 
 class NoSuchRun(RunUnavailable):
-    """The log of a server holds no run with this id."""
+    """The log of a server holds no run with this id. ``message`` says which server, to its readers."""
 
     status = 404
 
-    def __init__(self) -> None:
-        super().__init__("there is no such run")
+    def __init__(self, message: str = "there is no such run") -> None:
+        super().__init__(message)
+
+
+class TokenRefused(RunUnavailable):
+    """A server does not let one do this without a token, or with this one."""
+
+    status = 401
 
 
 class TooManyRuns(RunUnavailable):
     """A server process runs as many programs as its limits allow."""
 
     status = 429
+
+
+class RunFailed(StreamllError):
+    """The program of a run that was read from a server raised an error.
+
+    ``error_type`` is that error's name, ``message`` what the server tells of it, and ``partial`` the
+    text of unfinished calls, by ``predictor.field``.
+    """
+
+    def __init__(
+        self, error_type: str, message: str = "", partial: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(error_type, message)
+        self.error_type = error_type
+        self.message = message
+        self.partial = dict(partial or {})
+
+    def __str__(self) -> str:
+        return f"{self.error_type}: {self.message}" if self.message else self.error_type
+
+
+class RunLost(RunFailed):
+    """The process that ran the program is gone; the server has closed its run."""
 
 
 class InvalidInputs(StreamllError, ValueError):
@@ -232,6 +271,47 @@ class InvalidInputs(StreamllError, ValueError):
         told = "; ".join(map(str, self.problems[: self.TOLD]))
         more = len(self.problems) - self.TOLD
         super().__init__(told if more <= 0 else f"{told}; and {more} more")
+
+
+class WrongAnswer(InvalidInputs):
+    """An answer that its question cannot take; ``problems`` says where and why. It stays open."""
+
+
+class Unanswered(StreamllError):
+    """A question of a run has no answer, and no default stands in for it."""
+
+
+class NobodyToAsk(Unanswered):
+    """Nobody who could answer sees the question: no run, no reader, no log; or an evaluation runs."""
+
+
+class QuestionLapsed(Unanswered, TimeoutError):
+    """Nobody answered a question in time."""
+
+
+class QuestionWithdrawn(Unanswered):
+    """Somebody declined to answer a question."""
+
+
+class QuestionClosed(StreamllError):
+    """An answer to a question that is not open any more.
+
+    ``outcome`` is how it ended: ``"answered"`` (somebody else was first), ``"lapsed"`` or
+    ``"withdrawn"``; ``by`` is who answered, where that is known.
+    """
+
+    def __init__(self, outcome: str, by: str | None = None) -> None:
+        who = f" by {by}" if by else ""
+        super().__init__(f"the question is not open any more: it was {outcome}{who}")
+        self.outcome = outcome
+        self.by = by
+
+
+class NoSuchQuestion(StreamllError, KeyError):
+    """An answer to a question that the run has not asked."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class Unwind(BaseException):

@@ -186,7 +186,8 @@ class Totals(Event, frozen=True, kw_only=True):
 
     ``time_to_first_token`` is the reader's: from the run's start to the first token of any field,
     with all that the program did before. A count of tokens is ``None`` where any part of it is not
-    known; what was reported all the same is in ``usage``, by model.
+    known; what was reported all the same is in ``usage``, by model. ``waited`` are the seconds of
+    ``duration`` in which the run had asked a person something.
     """
 
     duration: float = 0.0
@@ -199,6 +200,7 @@ class Totals(Event, frozen=True, kw_only=True):
     cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
     usage: tuple[ModelUsage, ...] = ()
+    waited: float = 0.0
 
 
 @_kind("run.end", closes="run")
@@ -583,6 +585,43 @@ class TraceEnd(Event, frozen=True, kw_only=True):
     duration: float
     parent_trace_id: str | None = None
     error_type: str | None = None
+
+
+@_kind("question", opens="question")
+class Question(Event, frozen=True, kw_only=True):
+    """The program asks a person and waits (``streamll.ask``).
+
+    ``schema`` is the answer's JSON Schema (2020-12). Of a tool call that is to be allowed
+    (``streamll.approve``), ``tool`` is its name and ``arguments`` what it would be called with.
+    ``to`` says whose answer is wanted, ``lapses_at`` when it is no longer waited for, in seconds
+    since the epoch.
+    """
+
+    question_id: str
+    text: str
+    schema: Mapping[str, Any] = NOTHING
+    tool: str | None = None
+    arguments: Mapping[str, Any] | None = None  # only when tools were asked for
+    to: str | None = None
+    lapses_at: float | None = None
+
+
+@_kind("answer", closes="question")
+class Answer(Event, frozen=True, kw_only=True):
+    """A question is no longer open, after ``waited`` seconds.
+
+    ``outcome`` is ``"answered"``, ``"lapsed"`` (nobody answered in time) or ``"withdrawn"`` (the
+    program was stopped, or somebody declined to answer). ``value`` is the answer as JSON has it, or
+    the default that stands in for it; ``by`` is who gave it, where that is known, and ``answer_id``
+    what the one who gave it called it.
+    """
+
+    question_id: str
+    outcome: str
+    value: Any = None
+    by: str | None = None
+    waited: float = 0.0
+    answer_id: str | None = None
 
 
 @_kind("stream.gap")

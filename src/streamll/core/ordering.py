@@ -33,7 +33,7 @@ FAILURES: Mapping[str, type[Event]] = MappingProxyType(
     {
         kind.closes: kind
         for kind in KINDS.values()
-        if kind.closes and {"error_type", "complete"}.intersection(kind.__struct_fields__)
+        if kind.closes and {"error_type", "complete", "outcome"} & {*kind.__struct_fields__}
     }
 )
 """What was opened → the kind that closes it as failed."""
@@ -226,8 +226,8 @@ class _RunOrder(EventVisitor):
 
 def key_of(event: Event, what: str) -> Key:
     """Identifies one open thing: ``what`` it is and its id."""
-    if what == "trace":
-        return what, event.data["trace_id"]
+    if what in ("trace", "question"):
+        return what, event.data[f"{what}_id"]
     if what == "field":
         return what, (event.call_id, *_field_key(event))
     return what, event.call_id

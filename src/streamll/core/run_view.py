@@ -386,6 +386,8 @@ def closing_events(
             "length": field.length if field else 0,
             "complete": False,
             "duration": max(0.0, (view.latest_at or opened.timestamp) - opened.timestamp),
+            "waited": max(0.0, now - opened.timestamp),
+            "outcome": "withdrawn",
             "error_type": error_type,
             "message": "still running when its process was lost",
         }

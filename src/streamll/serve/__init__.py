@@ -9,11 +9,13 @@ from streamll.exports import names_in, resolver
 
 PUBLIC = {
     "serve.app": "create_app",
+    "serve.permits": "Permit RunFacts",
     "serve.programs": "Served",
     "serve.routes.embedded": "cancel_run sse_response websocket_stream",
     "serve.routes.open_streams": "shutdown",
     "serve.web.access": "run_token",
     "serve.web.limits": "Limits",
+    "serve.web.requests": "bearer_token",
 }
 
 __getattr__ = resolver(__name__, PUBLIC)

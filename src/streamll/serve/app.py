@@ -3,10 +3,11 @@
 ::
 
     POST   /runs                    start a program: 202 and the run's id
-    GET    /runs                    the log's latest runs; ``?limit=``
+    GET    /runs                    the log's latest runs; ``?program=``, ``?status=``, ``?q=``, …
     GET    /runs/{id}               a run in one object, as far as it has come
     GET    /runs/{id}/events        its events (SSE); ``Last-Event-ID`` or ``?after=``, ``?format=``
     WS     /runs/{id}/ws            the same over a WebSocket
+    GET    /runs/{id}/report        the viewer with this run in it, in one file
     DELETE /runs/{id}               cancel it
     GET    /programs                what can be started, and its inputs
     GET    /openapi.json            all of this as OpenAPI 3.1, with the programs' inputs
@@ -51,12 +52,13 @@ from streamll.serve.routes import (
 from streamll.serve.routes.openai_options import SAMPLED
 from streamll.serve.routes.pages import viewer_route
 from streamll.serve.routes.rendering import VERCEL_NAMES
+from streamll.serve.routes.rights import FORBIDDEN
 from streamll.serve.routes.service import Service
 from streamll.serve.runner import Runner
-from streamll.serve.web.access import Access
+from streamll.serve.web.access import Access, Auth
 from streamll.serve.web.limits import Limits
 from streamll.serve.web.middleware import Middleware
-from streamll.serve.web.requests import HTTPRefusal, authorize, refusal
+from streamll.serve.web.requests import HTTPRefusal, refusal
 from streamll.serve.web.signals import StopSignals
 
 Endpoint = Callable[[Service, Request], Awaitable[Response]]
@@ -80,6 +82,7 @@ def create_app(
     drain_on_signals: bool = True,
     ai_version: int | None = None,
     ignore_sampling: bool = False,
+    auth: Auth | None = None,
 ) -> App:
     """An ASGI application that serves ``programs``: one, several by name, or ``Served`` ones.
 
@@ -100,6 +103,10 @@ def create_app(
         ignore_sampling: ignore ``temperature``, ``max_tokens`` and what else of OpenAI's requests
             shapes how a model writes. The program decides that, so by default a request is refused
             that asks for another value than OpenAI's own.
+        auth: says who a request is from: a function, async or not, that is given Starlette's
+            ``HTTPConnection`` and returns a ``Permit``, or ``None`` for nobody who is known (401).
+            It is asked where no token of ``tokens``, and none for a single run, is given. If it
+            raises, or takes more than 10 seconds, the request is refused (500).
 
     Raises:
         ConfigurationError: a program, token, log address, limit or version that cannot work.
@@ -108,7 +115,7 @@ def create_app(
         raise ConfigurationError(f"ai_version is 5, 6, 7 or None, not {ai_version!r}")
     limits = limits or Limits()
     run_log = RunLog(log, away_s=limits.away_seconds, lost_s=limits.lost_seconds)
-    access = Access(tokens, secret=secret, origins=origins, hosts=hosts)
+    access = Access(tokens, secret=secret, origins=origins, hosts=hosts, auth=auth)
     service = Service(
         served(programs),
         access,
@@ -156,8 +163,8 @@ class App(Middleware):
 
 
 def routes_of(app: App) -> list[BaseRoute]:
-    """The table of routes. All but the first three lines need a token that permits everything;
-    those of one run also accept one for that run.
+    """The table of routes. All but the first know who asks: ``request.state.permit``. Those with a
+    ``{run_id}`` are answered if that person may see the run, and accept a token for that run.
     """
     service = app.service
 
@@ -168,11 +175,13 @@ def routes_of(app: App) -> list[BaseRoute]:
         return JSONResponse({"status": status}, 200 if status == "ok" else 503)
 
     async def show_metrics(_: Service, request: Request) -> Response:
+        if request.state.permit.see != "all":
+            raise HTTPRefusal(FORBIDDEN, "metrics are for those who may see all runs")
         return Response(metrics.render(service, app), media_type=metrics.CONTENT_TYPE)
 
-    def route(method: str, path: str, endpoint: Endpoint, run_id: str = "") -> Route:
+    def route(method: str, path: str, endpoint: Endpoint) -> Route:
         async def authorized(request: Request) -> Response:
-            authorize(request, service.access, request.path_params.get(run_id))
+            await service.admit(request, request.path_params.get("run_id"))
             return await endpoint(service, request)
 
         return Route(path, authorized, methods=[method])
@@ -187,9 +196,10 @@ def routes_of(app: App) -> list[BaseRoute]:
         route("GET", "/metrics", show_metrics),
         route("POST", "/runs", runs.start),
         route("GET", "/runs", runs.list_runs),
-        route("GET", "/runs/{run_id}", runs.look, "run_id"),
-        route("DELETE", "/runs/{run_id}", runs.cancel, "run_id"),
-        route("GET", "/runs/{run_id}/events", runs.events, "run_id"),
+        route("GET", "/runs/{run_id}", runs.look),
+        route("DELETE", "/runs/{run_id}", runs.cancel),
+        route("GET", "/runs/{run_id}/events", runs.events),
+        route("GET", "/runs/{run_id}/report", runs.report),
         route("GET", "/programs", runs.list_programs),
         route("GET", "/openapi.json", openapi.show),
         route("POST", "/ai", vercel.start),

@@ -251,6 +251,15 @@ class Runner:
                 view.feed(item.event)
         return view
 
+    async def events(self, run_id: str) -> list[Event]:
+        """What the log has of a run; ``NoSuchRun`` if it has none, ``LogAway`` if it cannot be read."""
+        found: list[Event] = []
+        async for items in self.run_log.history(Position(run_id)):
+            found += [item.event for item in items]
+        if not found:
+            await self.expect(run_id)
+        return found
+
     # --- messages -------------------------------------------------------------------------------
 
     def _send_message(self, kind: str, about: str | None = None, **data: Any) -> None:

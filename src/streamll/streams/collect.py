@@ -50,6 +50,7 @@ class Collected(Later):
         retries: the attempts whose text was dropped or never came.
         duration: seconds from the start to the end.
         time_to_first_token: seconds from the start to the first text, or ``None``.
+        waited: seconds of ``duration`` in which it had asked a person something.
     """
 
     fields: dict[str, str] = field(default_factory=dict)
@@ -67,6 +68,7 @@ class Collected(Later):
     retries: int = 0
     duration: float = 0.0
     time_to_first_token: float | None = None
+    waited: float = 0.0
 
     @property
     def ok(self) -> bool:

@@ -117,6 +117,15 @@ class Translator:
         return Error(error, partial, end if isinstance(end, ev.RunError) else None)
 
 
+def token_of(event: Event, field: str | None) -> str:
+    """The event's text if it is a token of ``field`` (``None``: of any); else nothing."""
+    if isinstance(event, TokenEvent) and (
+        field is None or field in (event.field, f"{event.predictor}.{event.field}")
+    ):
+        return event.token
+    return ""
+
+
 def text_of(item: Any) -> str | None:
     """The text an item carries; ``None`` for others.
 

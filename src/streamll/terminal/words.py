@@ -153,6 +153,23 @@ def part(event: ev.ReplyPart) -> str:
     return " ".join(tx.one_line(each, 200) for each in parts if each)
 
 
+def question(event: ev.Question) -> str:
+    """What is asked, with the arguments of the call that is to be allowed."""
+    said = tx.one_line(event.text)
+    if event.tool is not None:
+        said += f" {tx.one_line(event.tool)}({tx.arguments(event.arguments) or '…'})"
+    return said
+
+
+def answer(event: ev.Answer) -> str:
+    """What a person said, or why nobody did."""
+    given = tx.compact(event.value) if event.value is not None else ""
+    who = f"by {tx.one_line(event.by)}" if event.by else ""
+    how = "" if event.outcome == "answered" else tx.one_line(event.outcome)
+    waited = f"after {tx.seconds(event.waited)}"
+    return " ".join(filter(None, (how, given, who, waited)))
+
+
 def gap(event: ev.StreamGap) -> str:
     return f"{tx.amount(event.count, 'event')} lost here ({tx.one_line(event.reason, 80)})"
 

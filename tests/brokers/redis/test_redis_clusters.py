@@ -77,12 +77,13 @@ class Member:
 def through_a_fault(url: str, name: str, fault) -> tuple:
     """20 runs, each with a stream of its own, and one more stream that two members share.
 
-    A reader for each run's, and ``fault()`` in the middle.
+    A reader for each run's, one for all of these, and ``fault()`` in the middle.
     """
     sinks = [open_sink(url, target=f"{name}:{{run_id}}"), open_sink(url, target=name)]
     readers = [BackgroundReader(url, f"{name}:r{n}") for n in range(RUNS)]
     whole, members = BackgroundReader(url, name), [Member(url, name) for _ in range(2)]
-    for consumer in (each.consumer for each in (*readers, whole, *members)):
+    matching = BackgroundReader(url, f"{name}:*")
+    for consumer in (each.consumer for each in (*readers, whole, matching, *members)):
         assert consumer.wait_connected(BOUND)
 
     def play() -> None:
@@ -93,7 +94,8 @@ def through_a_fault(url: str, name: str, fault) -> tuple:
         runs = paced_runs(Both(sinks), tokens=75, pace=0.02)
     for sink in sinks:
         assert sink.stop(BOUND)
-    whole.wait_for_ends(RUNS)
+    for reader in (whole, matching):
+        reader.wait_for_ends(RUNS)
     for reader in readers:
         reader.wait_for_ends(1)
     given = {(event.run_id, event.seq) for run in runs for event in run}
@@ -102,13 +104,14 @@ def through_a_fault(url: str, name: str, fault) -> tuple:
         return {(each.run_id, each.seq) for member in members for each in list(member.events)}
 
     wait_until(lambda: given <= handled(), BOUND, "the group has handled everything")
-    for each in (*readers, whole, *members):
+    for each in (*readers, whole, matching, *members):
         each.stop()
     check_complete(whole.events, runs)
+    check_complete(matching.events, runs)
     check_complete([event for reader in readers for event in reader.events], runs)
     for sink in sinks:
         check_nothing_lost(sink)
-    return sinks, members
+    return sinks, [*members, matching]
 
 
 class Both:
@@ -187,10 +190,10 @@ def test_moving_slots_loses_nothing_and_is_not_noticed(cluster):
                     source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *found)
                 time.sleep(0.05)  # everything is asked for now
 
-    sinks, members = through_a_fault(cluster.url, "moved", move)
+    sinks, several = through_a_fault(cluster.url, "moved", move)
     assert not any(sink.statistics().failures for sink in sinks)
-    for member in members:
-        assert member.consumer.statistics().reconnects == 0
+    for each in several:
+        assert each.consumer.statistics().reconnects == 0
 
 
 def test_a_node_of_a_cluster_is_enough(cluster, caplog):

@@ -22,7 +22,7 @@ from streamll.core.events import (
     RunStart,
     TokenEvent,
 )
-from streamll.serve.viewer.report import report_html
+from streamll.serve.report import report_html
 from streamll.testing import Fault, Reply
 
 WORDS = " ".join(f"word{number}" for number in range(120))

@@ -8,7 +8,7 @@ from viewer.conftest import shown_text, wait_text
 from viewer.test_viewer import CONTRAST
 
 from serve.runs import RUNS
-from streamll.serve.viewer.report import report_html
+from streamll.serve.report import report_html
 from streamll.testing import Reply
 
 WORDS = " ".join(f"word{number}" for number in range(120))

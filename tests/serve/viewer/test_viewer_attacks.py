@@ -7,7 +7,7 @@ from msgspec.structs import replace
 import streamll
 from serve.runs import ROOT, TOOL, Scribe
 from streamll.core import events as ev
-from streamll.serve.viewer.report import report_html
+from streamll.serve.report import report_html
 
 EVIL = [
     '<img src=x onerror="window.owned=1">',

@@ -11,7 +11,7 @@ import pytest
 from viewer.conftest import wait_until
 
 from streamll.core import events as ev
-from streamll.serve.viewer.report import report_html
+from streamll.serve.report import report_html
 
 RUN = ev.Identity(run_id="r1")
 

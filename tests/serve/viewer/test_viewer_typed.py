@@ -9,7 +9,7 @@ import pytest
 
 from serve.runs import PLAN, RUNS, Scribe
 from streamll.core import events as ev
-from streamll.serve.viewer.report import report_html
+from streamll.serve.report import report_html
 from streamll.testing import Reply
 
 FINDINGS = [

@@ -195,7 +195,7 @@ def test_a_public_address_without_a_token_is_refused(lm, recorded, qa):
 def test_short_tokens_are_no_tokens():
     with pytest.raises(ConfigurationError, match="16 characters"):
         create_app(print, tokens=["short"])
-    assert Access("one-token-as-a-text-is-one-token").may_do_everything("o") is False
+    assert Access("one-token-as-a-text-is-one-token").permit_of("o", None) is None
 
 
 # --- limits ---------------------------------------------------------------------------------------

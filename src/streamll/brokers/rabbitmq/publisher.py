@@ -114,7 +114,9 @@ class ConfirmingPublisher(Transport):
         for entry in entries:
             self._published += 1
             unconfirmed.add(self._published)
-            frames += self._message(fill(self._routing_key, entry), entry.body)
+            frames += self._message(
+                fill(self._routing_key, entry.run_id, entry.context), entry.body
+            )
         self._socket.sendall(b"".join(frames))
         while unconfirmed:
             reply = self._reply(PUBLISHING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from streamll.brokers.failures import Diagnosis
@@ -65,10 +66,14 @@ class RabbitMQSink(BrokerSink):
         )
         self.url = self._address.url
         self.exchange = only_value(exchange=exchange, target=target) or TARGET
+        self.source_url = given or URL
         self.routing_key = routing_key
         self.max_bytes = self._address.max_bytes
         self.prefetch_count = prefetch_count
         self.destination = f"{self._address.shown} {self.exchange}"
+
+    def log_of(self, run_id: str, context: Mapping[str, Any]) -> str:
+        return self.exchange
 
     def _connect(self) -> ConfirmingPublisher:
         address = self._address

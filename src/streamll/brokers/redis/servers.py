@@ -73,6 +73,12 @@ class Servers:
                 return address
         raise NoPrimary("a part of the cluster has no primary")
 
+    def primaries(self) -> list[Address | None]:
+        """Where all keys are; ``None``: the server of the URL."""
+        if self.kind != "cluster":
+            return [self._primary]
+        return list(dict.fromkeys(address for _, _, address in self._shards))
+
     def redirected(self, to: Redirection, by: Address | None) -> Address | None:
         """A node has answered MOVED, which is remembered, or ASK: then who is to be asked."""
         host = to.host or (by.host if by else self.place.hosts[0].host)
@@ -287,9 +293,9 @@ class KeyClient:
     Has that client's commands as methods.
     """
 
-    def __init__(self, servers: Servers, key: str) -> None:
+    def __init__(self, servers: Servers, key: str | bytes) -> None:
         self._servers = servers
-        self._key = key.encode("utf-8", "replace")
+        self._key = key if isinstance(key, bytes) else key.encode("utf-8", "replace")
         self._clients: dict[str, Any] = {}
 
     def __getattr__(self, command: str) -> Callable[..., Coroutine[Any, Any, Any]]:

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 import msgspec
 
 from streamll.brokers.failures import Diagnosis
+from streamll.brokers.overview import time_of
 from streamll.brokers.redis.servers import servers_of
 from streamll.brokers.redis.shards import shard_name, shard_of
 from streamll.brokers.redis.stream import StreamSource
 from streamll.brokers.source import Entry, Source, SourceOptions
-from streamll.core.errors import ConfigurationError, WireError
-from streamll.core.wire import decode_batch
+from streamll.core.errors import ConfigurationError
 
 
 class ShardedSource(Source):
@@ -107,7 +107,7 @@ class ShardedSource(Source):
 
     async def overview(self, runs: int) -> list[bytes]:
         found = await asyncio.gather(*(self._shards[n].overview(runs) for n in self._connecting))
-        return sorted((body for bodies in found for body in bodies), key=_time)
+        return sorted((body for bodies in found for body in bodies), key=time_of)
 
     async def lag(self) -> int | None:
         lags = [await shard.lag() for shard in self._shards]
@@ -149,10 +149,3 @@ def _starts(start: str, count: int) -> list[str]:
 def _parse(cursor: str) -> tuple[int, list[str]]:
     number, _, places = cursor.partition(":")
     return int(number), places.split(",")
-
-
-def _time(body: bytes) -> float:
-    try:
-        return decode_batch(body)[-1].timestamp
-    except (WireError, IndexError):
-        return 0.0

@@ -79,7 +79,7 @@ class RedisSink(BrokerSink):
                 f"{place.shown!r}: shards= spreads one log over several streams; with "
                 f"{self.stream_key!r} there are several already"
             )
-        self.destination = f"{place.shown} {self.stream_key}"
+        self.source_url, self.destination = given, f"{place.shown} {self.stream_key}"
 
     def _connect(self) -> Transport:
         writing = transport.Writing(

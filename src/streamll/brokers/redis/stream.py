@@ -80,24 +80,13 @@ class StreamSource(Source):
             self._own_after = FIRST_ID
         elif self._after is None:
             newest = await self._redis.xrevrange(self._key, count=1)
-            self._after = _text(newest[0][0]) if newest else FIRST_ID
+            self._after = id_text(newest[0][0]) if newest else FIRST_ID
         elif self._floor is None:
             await self._redis.ping()
         else:
-            self._after = await self._where_it_left_off(self._after, self._floor)
+            self._after = await where_it_left_off(self._redis, self._key, self._after, self._floor)
         self._floor = self._floor or self._after
         self._answered = True
-
-    async def _where_it_left_off(self, after: str, floor: str) -> str:
-        """Where to read on behind a failover: a new primary may lack the last entries that were read,
-        and number its own from its own clock. What comes again is known by the entries' ids.
-        """
-        if await self._redis.xrange(self._key, after, after, count=1):
-            return after
-        if not await self._redis.xrevrange(self._key, after, "-", count=1):
-            return after  # it was trimmed, or has become empty
-        milliseconds, _ = _place(after)
-        return max(f"{max(milliseconds - REREAD_MS, 0)}-0", floor, key=_place)
 
     async def exists(self) -> bool:
         client = await self._new_client()
@@ -144,10 +133,10 @@ class StreamSource(Source):
         for _ in range(LOOK_BACK_ENTRIES // PAGE_ENTRIES):
             page = await self._redis.xrevrange(self._key, before, "-", count=PAGE_ENTRIES)
             for _, fields in page:
-                overview.add(_body(fields))
+                overview.add(body_of(fields))
             if len(page) < PAGE_ENTRIES or overview.complete:
                 break
-            before = f"({_text(page[-1][0])}"
+            before = f"({id_text(page[-1][0])}"
         return overview.bodies
 
     async def lag(self) -> int | None:
@@ -161,7 +150,7 @@ class StreamSource(Source):
             return None
         stream = await self._redis.xinfo_stream(self._key)
         for group in await self._redis.xinfo_groups(self._key):
-            if _text(group["name"]) == self._group:
+            if id_text(group["name"]) == self._group:
                 told, known = group.get("lag"), _unread(stream, group["last-delivered-id"])
                 if known is None and told is not None:
                     known = max(told - self._trimmed, 0)
@@ -206,7 +195,7 @@ class StreamSource(Source):
         self._claim_from, found, *_ = await self._redis.xautoclaim(
             self._key, self._group, self._member, idle_ms, self._claim_from, READ_BATCH_ENTRIES
         )
-        if _text(self._claim_from) == FIRST_ID:  # that was the last page
+        if id_text(self._claim_from) == FIRST_ID:  # that was the last page
             self._claim_at = time.monotonic() + self._options.claim_interval
         entries = _entries([(self._key, found)])
         if entries:
@@ -220,19 +209,31 @@ class StreamSource(Source):
         pending = await self._redis.xpending_range(
             self._key, self._group, "-", "+", MAX_PENDING, consumername=self._member
         )
-        return {_text(each["message_id"]): each["times_delivered"] for each in pending}
+        return {id_text(each["message_id"]): each["times_delivered"] for each in pending}
 
 
 def _unread(stream: Any, delivered: bytes) -> int | None:
     """How many entries a group has not been given, unless it is in the middle of the stream."""
-    first, group_at = stream["first-entry"], _place(delivered)
-    if first is None or group_at >= _place(stream["last-generated-id"]):
+    first, group_at = stream["first-entry"], place_of_id(delivered)
+    if first is None or group_at >= place_of_id(stream["last-generated-id"]):
         return 0
-    return int(stream["length"]) if _place(first[0]) > group_at else None
+    return int(stream["length"]) if place_of_id(first[0]) > group_at else None
 
 
-def _place(entry_id: bytes | str) -> tuple[int, int]:
-    milliseconds, _, number = _text(entry_id).partition("-")
+async def where_it_left_off(client: KeyClient, key: str | bytes, after: str, floor: str) -> str:
+    """Where to read on behind a failover: a new primary may lack the last entries that were read,
+    and number its own from its own clock. What comes again is known by the entries' ids.
+    """
+    if await client.xrange(key, after, after, count=1):
+        return after
+    if not await client.xrevrange(key, after, "-", count=1):
+        return after  # it was trimmed, or has become empty
+    milliseconds, _ = place_of_id(after)
+    return max(f"{max(milliseconds - REREAD_MS, 0)}-0", floor, key=place_of_id)
+
+
+def place_of_id(entry_id: bytes | str) -> tuple[int, int]:
+    milliseconds, _, number = id_text(entry_id).partition("-")
     return int(milliseconds), int(number or 0)
 
 
@@ -240,21 +241,28 @@ def _entries(reply: Any) -> list[Entry]:
     """The entries in a reply to XREAD, XREADGROUP or XAUTOCLAIM; deleted ones are left out."""
     if not reply:
         return []
-    [(_, found)] = reply.items() if isinstance(reply, dict) else reply
-    if found and isinstance(found[0], list):
-        found = found[0]  # RESP3 has one more level
-    return [
-        Entry(cursor=_text(entry_id), body=_body(fields))
-        for entry_id, fields in found
-        if fields  # None or empty: deleted, but still pending
-    ]
+    [found] = entries_by_stream(reply).values()
+    return found
 
 
-def _body(fields: dict[Any, Any]) -> bytes:
+def entries_by_stream(reply: Any) -> dict[Any, list[Entry]]:
+    """As ``_entries``, of several streams."""
+    streams: dict[Any, list[Entry]] = {}
+    for key, told in (reply.items() if isinstance(reply, dict) else reply) if reply else ():
+        has_level = told and isinstance(told[0], list)  # RESP3 has one more
+        streams[key] = [
+            Entry(cursor=id_text(entry_id), body=body_of(fields))
+            for entry_id, fields in (told[0] if has_level else told)
+            if fields  # None or empty: deleted, but still pending
+        ]
+    return streams
+
+
+def body_of(fields: dict[Any, Any]) -> bytes:
     """An entry's envelope; an entry of another program is shown as it is."""
     body = fields.get(FIELD)
     return body if isinstance(body, bytes) else repr(fields).encode()
 
 
-def _text(value: bytes | str) -> str:
+def id_text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value

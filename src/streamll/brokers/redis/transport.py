@@ -65,7 +65,7 @@ class Writing(NamedTuple):
     def key_of(self, entry: PendingEntry) -> str:
         """The name of the stream that an entry goes to."""
         if self.shards is None:
-            return fill(self.template, entry)
+            return fill(self.template, entry.run_id, entry.context)
         return shard_name(self.template, shard_of_entry(entry, self.shards))
 
     def commands(self, key: str, bodies: list[bytes]) -> list[bytes]:

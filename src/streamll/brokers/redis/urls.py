@@ -51,11 +51,13 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "ttl": positive_seconds,
     "replicas": replicas_of,
     "shards": positive_count,
+    "scan_seconds": positive_seconds,
     "sentinel_username": str,
     "sentinel_password": str,
 }
 """What is not redis-py's: a sink's arguments that its URL may have as well, which readers check and
-ignore; in how many streams the log is, for both; and the user of the Sentinels."""
+ignore; in how many streams the log is, for both; how often a reader by pattern looks for new streams; and
+the user of the Sentinels."""
 
 
 class Address(NamedTuple):

@@ -66,7 +66,7 @@ class SQLiteSink(BrokerSink):
             raise ConfigurationError(f"synchronous is NORMAL or FULL, not {self.synchronous!r}")
         if self.keep_seconds is not None and not self.keep_seconds > 0:
             raise ConfigurationError("keep_seconds must be greater than 0")
-        self.destination = f"{file.SCHEME}{self.path}"
+        self.source_url = self.destination = f"{file.SCHEME}{self.path}"
 
     def _connect(self) -> SQLiteTransport:
         return SQLiteTransport(self)
@@ -88,7 +88,14 @@ class SQLiteTransport(file.ForkSafeConnection, Transport):
     def send(self, entries: list[PendingEntry]) -> range:
         now, target = time.time(), self._sink.target
         rows = [
-            (fill(target, each), each.run_id, each.first_seq, each.last_seq, now, each.body)
+            (
+                fill(target, each.run_id, each.context),
+                each.run_id,
+                each.first_seq,
+                each.last_seq,
+                now,
+                each.body,
+            )
             for each in entries
         ]
         with self.lock:

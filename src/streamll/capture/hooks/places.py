@@ -56,6 +56,12 @@ PROGRAMS = PatchTable(
         "nothing else tells",
         "`set_context` does not reach the threads of `dspy.Parallel` and `Evaluate`; no "
         "`evaluate.example` events"),
+    PatchSite("dspy", "Tool", "__call__", wrappers.tool_call,
+        "a tool that `instrument(approve=…)` names asks before it does anything",
+        "its tools are called without asking"),
+    PatchSite("dspy", "Tool", "acall", wrappers.tool_call,
+        "as `__call__`, for asynchronous calls",
+        "as `__call__`, for asynchronous calls"),
     PatchSite("dspy", "Module", "_streamll_stream_fields", lambda _: wrappers.CallLocalFields(),
         "lets a `forward` choose the fields that this call streams",
         "nothing: the attribute is streamll's own", added=True),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from streamll.asking.approve import approve
 from streamll.capture.hooks.callbacks import CALLBACK
 from streamll.capture.hooks.evaluations import reported
 from streamll.capture.hooks.tracebacks import FramesHidden
@@ -56,6 +57,19 @@ def captured_acall(original: Function) -> Function:
             return await acall_captured(original, self, args, kwargs)
 
     return acall
+
+
+def tool_call(original: Function) -> Function:
+    """Of ``dspy.Tool``'s calls: one that a person is to allow."""
+
+    @functools.wraps(original)
+    def call(self: Any, **kwargs: Any) -> Any:
+        scope = current_scope()
+        if scope is not None and scope.needs_approval(str(self.name)):
+            self = approve(self)
+        return original(self, **kwargs)
+
+    return call
 
 
 class _Overlay:

@@ -29,6 +29,7 @@ class CaptureOptions:
     sinks: tuple[Receiver, ...] | None = None
     on_token: TokenHook | None = None
     statuses: Statuses | None = None
+    approve: frozenset[str] = frozenset()
     checked: bool = True
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
@@ -48,6 +49,7 @@ class CaptureOptions:
             declared=self._selection(instance, parent),
             token_hooks=() if self.on_token is None else (self.on_token(instance),),
             statuses=self.statuses,
+            approve=self.approve,
         )
 
     def _selection(self, instance: Any, parent: Scope | None) -> FieldSelection | None:

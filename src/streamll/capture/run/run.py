@@ -6,6 +6,7 @@ all receivers, so that each reader sees the run in the same order. Nothing in he
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
 import threading
@@ -18,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from streamll.asking.questions import Questions
 from streamll.capture.inside_dspy import ACTIVE_CALL_ID
 from streamll.capture.run.frames import Frame, ModuleNames
 from streamll.configuration import configuration, describe, included
@@ -52,11 +54,11 @@ class Run:
         self.closed = False
         self.has_cancelled_calls = False  # spares every token a look at all enclosing calls
         self.identity = Identity(run_id=self.run_id)
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._next_seq = itertools.count().__next__
         self._open_calls: dict[int, OpenCall] = {}
         self._open_traces: dict[str, tuple[ev.TraceStart, CapturedCall]] = {}
-        self._connections: dict[int, tuple[CapturedCall, Callable[[], None]]] = {}
+        self._connections: dict[int, tuple[CapturedCall, Callable[[], object]]] = {}
         self._failed_partial: Mapping[str, str] = ev.NOTHING
         self._failing: list[Callable[[Event], None]] = []  # receivers and token hooks that raise
 
@@ -64,7 +66,7 @@ class Run:
         self, kind: type[Event], scope: CapturedCall, identity: Identity, /, **own: Any
     ) -> Event | None:
         """Create an event and deliver it; ``None`` after the run's end."""
-        with self._lock:
+        with self.lock:
             if self.closed:
                 return None
             event = kind(
@@ -89,7 +91,7 @@ class Run:
         cached: bool,
     ) -> None:
         """``publish`` for tokens, without its keyword arguments, which would cost a third more."""
-        with self._lock:
+        with self.lock:
             if self.closed:
                 return
             event = ev.TokenEvent(
@@ -118,7 +120,7 @@ class Run:
 
     def publish_custom(self, event: Event, scope: CapturedCall) -> None:
         """Give a program's own event its place in the run."""
-        with self._lock:
+        with self.lock:
             if self.closed:
                 return
             stamp: dict[str, Any] = {"context": get_context(), "identity": self.current_identity()}
@@ -162,10 +164,25 @@ class Run:
         if self._time_to_first_token is None:
             self._time_to_first_token = time.monotonic() - self._started
 
+    @functools.cached_property
+    def questions(self) -> Questions:
+        """What this run asks people; made with the first question."""
+        return Questions(self)
+
+    @property
+    def asked(self) -> Questions | None:
+        """The same, if it has asked any."""
+        return vars(self).get("questions")
+
     def current_identity(self) -> Identity:
         """The identity of the call that is running in this context."""
         frame = self.frames.get(ACTIVE_CALL_ID.get() or "")
         return frame.identity(self.run_id) if frame is not None else self.identity
+
+    def current_kind(self) -> str | None:
+        """The kind of call that is running in this context, such as ``"tool"``."""
+        frame = self.frames.get(ACTIVE_CALL_ID.get() or "")
+        return None if frame is None else frame.kind
 
     def opened(self, call: OpenCall) -> None:
         self._open_calls[id(call)] = call
@@ -175,8 +192,8 @@ class Run:
         if failed:
             self._failed_partial = call.partial()
 
-    def connected(self, call: OpenCall, shutdown: Callable[[], None]) -> None:
-        """Remember how to end the call's blocked read."""
+    def connected(self, call: OpenCall, shutdown: Callable[[], object]) -> None:
+        """Remember how to end what the call waits for: a read, or an answer."""
         self._connections[id(call)] = (call.scope, shutdown)
         if call.scope.is_cancelled:
             self.interrupt(call.scope)
@@ -185,7 +202,7 @@ class Run:
         self._connections.pop(id(call), None)
 
     def interrupt(self, scope: CapturedCall) -> None:
-        """End the blocked reads of every LM call inside ``scope``."""
+        """End whatever is waited for inside ``scope``: reads of LM calls, answers."""
         for inner, shutdown in list(self._connections.values()):
             if inner.is_within(scope):
                 shutdown()
@@ -214,7 +231,9 @@ class Run:
         return merged
 
     def _close(self, scope: CapturedCall, kind: type[Event], **own: Any) -> None:
-        with self._lock:
+        with self.lock:
+            if (questions := self.asked) is not None:
+                questions.end()
             for call in reversed(list(self._open_calls.values())):
                 call.abandon(UNFINISHED)
             for frame in reversed(list(self.frames.values())):
@@ -228,6 +247,7 @@ class Run:
             totals = {
                 "duration": time.monotonic() - self._started,
                 "time_to_first_token": self._time_to_first_token,
+                "waited": 0.0 if questions is None else questions.waited,
                 **self.usage.of_run(),
             }
             self.publish(kind, scope, self.identity, **own, **totals)

@@ -58,6 +58,10 @@ class Scope:
     statuses: Statuses | None = None
     reader_requests: tuple[ReaderRequest, ...] = ()
     policy: Any = None  # a ``policy.call.CallPolicy``
+    approve: frozenset[str] = frozenset()
+    """Tools that ask a person before each call inside; ``"*"`` for all."""
+    questions: bool | None = None
+    """Whether its reader can answer questions; ``False``: nobody may be asked inside."""
     call_selection: FieldSelection | None = None
     """Set by ``self._streamll_stream_fields = …`` inside the call."""
     value: Any = None  # what the call returned
@@ -72,6 +76,7 @@ class Scope:
             self.reader_requests = (*parent.reader_requests, *self.reader_requests)
             self.statuses = self.statuses or parent.statuses
             self.policy = self.policy or parent.policy
+            self.approve |= parent.approve
         # each once, by identity: sinks may compare equal and need not be hashable
         self.receivers = tuple({id(each): each for each in self.receivers}.values())
         self.put_methods = tuple(receiver.put for receiver in self.receivers)  # for every event
@@ -134,6 +139,24 @@ class Scope:
         """Raise ``Unwind`` if this call, or one around it, was left."""
         if self.run.has_cancelled_calls and self.is_cancelled:
             raise Unwind
+
+    def needs_approval(self, tool: str) -> bool:
+        """Whether a person is to allow a call of this tool."""
+        return bool(self.approve) and not self.approve.isdisjoint((tool, "*"))
+
+    def nobody_to_ask(self) -> str | None:
+        """Why nobody could answer a question that is asked here; ``None`` if somebody could."""
+        if setting(QUIET_KEY) or ACTIVE_COMPILES.get():
+            return "evaluations and optimizers wait for nobody"
+        readers = [scope.questions for scope in self.enclosing()]
+        if False in readers:
+            return "whoever asked for this run has no place for questions"
+        if True in readers or any(getattr(each, "takes_answers", False) for each in self.receivers):
+            return None
+        return (
+            "nobody who could reads this run: read it with streamll.stream, or send it to a log or "
+            "a page"
+        )
 
     def publish(self, event: Event) -> None:
         """Put a program's own event into the run, at the place where it happens."""

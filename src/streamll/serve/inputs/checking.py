@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from msgspec import UNSET
 
 from streamll.core.errors import InvalidInputs
+from streamll.core.problems import Problem, pointer
 from streamll.serve.inputs.annotations import dspy_type, media_inside_models
 from streamll.serve.inputs.declared import Input
-from streamll.serve.inputs.errors import Problem, pointer
 from streamll.serve.inputs.media import opens_files, with_media
 
 if TYPE_CHECKING:

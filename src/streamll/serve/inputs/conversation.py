@@ -23,9 +23,9 @@ from typing import Any
 import msgspec
 
 from streamll.core.errors import InvalidInputs
+from streamll.core.problems import Problem
 from streamll.serve.inputs.annotations import dspy_type
 from streamll.serve.inputs.checking import convert_given, convert_text, left_out, missing
-from streamll.serve.inputs.errors import Problem
 from streamll.serve.inputs.media import media_of_attachment
 from streamll.serve.inputs.messages import (
     Attachment,

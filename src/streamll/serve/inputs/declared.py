@@ -127,11 +127,21 @@ def of_signature(signature: Any) -> tuple[Input, ...]:
     """The inputs of a ``dspy.Signature``."""
     inputs = []
     for name, field in signature.input_fields.items():
-        description = str((field.json_schema_extra or {}).get("desc") or "")
-        if description == f"${{{name}}}":  # what DSPy puts where none was given
-            description = ""
         default = msgspec.UNSET
         if not field.is_required():
             default = field.get_default(call_default_factory=True)
-        inputs.append(_input(name, field.annotation, description, default))
+        inputs.append(_input(name, field.annotation, _description(name, field), default))
     return tuple(inputs)
+
+
+def outputs_of_signature(signature: Any) -> tuple[Input, ...]:
+    """The output fields of a ``dspy.Signature``, in the form of inputs."""
+    return tuple(
+        Input(name=name, annotation=field.annotation, description=_description(name, field))
+        for name, field in signature.output_fields.items()
+    )
+
+
+def _description(name: str, field: Any) -> str:
+    text = str((field.json_schema_extra or {}).get("desc") or "")
+    return "" if text == f"${{{name}}}" else text  # what DSPy puts where none was given

@@ -1,22 +1,35 @@
 """The latest runs of a log, whichever process runs them: what ``GET /runs`` lists. No I/O.
 
 ``add`` takes what is appended while this process lives, ``fill`` what the log has from before. A
-run is listed once its ``run.start`` is known; the oldest beyond ``LISTED_RUNS`` are forgotten.
+run is listed once its ``run.start`` is known; the oldest beyond ``KEPT_RUNS`` are forgotten.
 Whether a run is lost is not stored: it is, when the log has had nothing of it for too long.
+
+A run's title is the first line of its inputs, so only runs whose events carry inputs have one.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from streamll.core.events import TERMINAL, Event, RunError, RunStart, Totals, own_fields
 from streamll.core.run_view import ALIVE, RUN_LOST, RunView
+from streamll.serve.permits import RunFacts, facts_of
 
 LISTED_RUNS = 200
+"""The most runs in one answer."""
+
+KEPT_RUNS = 1_000
+"""The latest runs of the log, among which those are found that somebody looks for."""
+
+TITLE_CHARACTERS = 120
+CONTEXT_KEYS, CONTEXT_CHARACTERS = 20, 200
+"""How much of a run's context is listed: so many keys, with numbers and texts of this length."""
 
 LOST = "lost"
 
@@ -44,6 +57,38 @@ def snapshot(run_id: str, view: RunView, *, lost: bool) -> dict[str, Any]:
     return {**fields, "seq": view.seq, "fields": view.named_texts()}
 
 
+def title_of(inputs: Mapping[str, Any] | None) -> str | None:
+    """The first line of the first input that has text; of a conversation that of its last message."""
+    for value in (inputs or {}).values():
+        if isinstance(value, list) and value and isinstance(value[-1], Mapping):
+            value = value[-1].get("content")  # noqa: PLW2901
+        if isinstance(value, str) and value.strip() and not value.startswith("data:"):
+            line = " ".join(value.strip().partition("\n")[0][: 4 * TITLE_CHARACTERS].split())
+            return _valid(
+                line if len(line) <= TITLE_CHARACTERS else f"{line[: TITLE_CHARACTERS - 1]}…"
+            )
+    return None
+
+
+def brief(context: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The numbers and short texts of a context."""
+    short = (
+        (_valid(key), _valid(value) if isinstance(value, str) else value)
+        for key, value in (context or {}).items()
+        if len(key) <= CONTEXT_CHARACTERS
+        and (
+            (isinstance(value, (bool, int, float)) and math.isfinite(value))
+            or (isinstance(value, str) and len(value) <= CONTEXT_CHARACTERS)
+        )
+    )
+    return dict(itertools.islice(short, CONTEXT_KEYS))
+
+
+def _valid(text: str) -> str:
+    """Text that can be written as UTF-8: half a surrogate pair becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()
+
+
 class RunRecord(msgspec.Struct):
     """A run of the log. ``view`` has seen its first and its last event, if they are known."""
 
@@ -51,12 +96,23 @@ class RunRecord(msgspec.Struct):
     view: RunView
     attended: bool = False
     """A server process has reported that it runs this, and goes on reporting so."""
+    title: str | None = None
+    context: Mapping[str, Any] = {}
+    facts: RunFacts | None = None
+    """What the run is to those who may or may not see it, by its first event."""
+
+    def feed(self, event: Event) -> None:
+        self.view.feed(event)
+        self.context = brief(event.context) or self.context
+        if isinstance(event, RunStart):
+            self.title = title_of(event.inputs)
+            self.facts = facts_of(event.run_id or "", event, self.context)
 
 
 class RunIndex:
     """``lost_s``: seconds of silence after which a run that has not ended counts as lost."""
 
-    def __init__(self, lost_s: float, limit: int = LISTED_RUNS) -> None:
+    def __init__(self, lost_s: float, limit: int = KEPT_RUNS) -> None:
         self._lost_s = lost_s
         self._limit = limit
         self._runs: dict[str, RunRecord] = {}
@@ -105,7 +161,7 @@ class RunIndex:
         for event in (events[0], events[-1]):
             is_end = isinstance(event, Totals) and run.view.end is None
             if is_end or isinstance(event, RunStart):
-                run.view.feed(event)
+                run.feed(event)
         if len(self._runs) > 2 * self._limit:
             self._runs = dict(self._latest(self._limit))
 
@@ -118,19 +174,31 @@ class RunIndex:
         run = self._runs.get(run_id)
         return time.time() - run.heard_at if run is not None and run.attended else None
 
+    def facts(self, run_id: str) -> RunFacts | None:
+        """What a run is, if its beginning is known here."""
+        run = self._runs.get(run_id)
+        return None if run is None else run.facts
+
     def is_lost(self, run_id: str) -> bool:
         run = self._runs.get(run_id)
         if run is None or run.view.end is not None:
             return False
         return time.time() - run.heard_at > self._lost_s
 
-    def latest(self, count: int = LISTED_RUNS) -> list[dict[str, Any]]:
-        """The latest runs, the newest first."""
-        return [
-            summary(run_id, run.view, lost=self.is_lost(run_id))
-            for run_id, run in self._latest(min(count, self._limit))
-            if run.view.program is not None
-        ]
+    def latest(
+        self, count: int = LISTED_RUNS, fits: Callable[[dict[str, Any]], bool] = lambda _: True
+    ) -> list[dict[str, Any]]:
+        """The latest runs that fit, the newest first."""
+        return list(itertools.islice(filter(fits, self.summaries()), count))
+
+    def summaries(self) -> Iterator[dict[str, Any]]:
+        """Each run as ``GET /runs`` lists it, the newest first."""
+        for run_id, run in self._latest(self._limit):
+            if run.view.program is not None:
+                known = summary(run_id, run.view, lost=self.is_lost(run_id))
+                titled = {} if run.title is None else {"title": run.title}
+                context = {"context": run.context} if run.context else {}
+                yield known | titled | context
 
     def _latest(self, count: int) -> list[tuple[str, RunRecord]]:
 

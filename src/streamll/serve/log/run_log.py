@@ -27,7 +27,7 @@ from streamll.core.wire import decode_batch, decode_entry
 from streamll.flow.ending import end, endable
 from streamll.serve.log.buffer import RunBuffer
 from streamll.serve.log.frames import HEADING, EntryJSON, Item, items_of
-from streamll.serve.log.index import LISTED_RUNS, RunIndex
+from streamll.serve.log.index import KEPT_RUNS, RunIndex
 from streamll.serve.log.places import BEGINNING
 from streamll.serve.log.tail import RETRY_S, LogTail, run_of
 
@@ -300,8 +300,8 @@ class RunLog:
 
     # --- the list of runs -----------------------------------------------------------------------
 
-    async def latest_runs(self, count: int, wait_s: float = 5.0) -> list[dict[str, object]]:
-        """The log's latest runs, the newest first.
+    async def indexed(self, wait_s: float = 5.0) -> RunIndex:
+        """The index, once it has the runs from before this process followed the log, or so much later.
 
         Raises:
             LogAway: the log could not be read yet.
@@ -309,7 +309,7 @@ class RunLog:
         if not self.tail.begun.is_set():
             raise LogAway
         await asyncio.wait({self._tasks[-1]}, timeout=wait_s)
-        return self.index.latest(count)
+        return self.index
 
     async def _fill_index(self) -> None:
         """Look up the runs from before this process followed the log."""
@@ -330,7 +330,7 @@ class RunLog:
         source = open_source(self.url, SourceOptions(target=self._target))
         try:
             await source.connect()
-            bodies = await source.overview(LISTED_RUNS)
+            bodies = await source.overview(KEPT_RUNS)
         finally:
             await source.close()
         entries = []

@@ -33,6 +33,7 @@ async def run(service: Service, request: Request) -> Response:
     options = of_agui(asked, program.reply, unused)
     about = {"agui_run": asked.run_id, "program": program.name}
     run_id = await service.start(
+        request.state.permit,
         program,
         inputs,
         context={} if asked.thread_id is None else {"thread_id": asked.thread_id},
@@ -42,14 +43,14 @@ async def run(service: Service, request: Request) -> Response:
     return service.respond(
         Position(run_id),
         make_format("agui", options),
-        stop_on_leave=requests.stops_on_leave(request),
+        stop_on_leave=requests.flag_in(request, "stop_on_leave"),
         can_return=False,
     )
 
 
 async def connect(service: Service, request: Request) -> Response:
     asked = await _asked(service, request)
-    kept = await _run_of(service, asked.thread_id, asked.run_id)
+    kept = await _run_of(service, request, asked.thread_id, asked.run_id)
     run_id = str(kept["run_id"])
     await service.runner.has_more(Position(run_id))  # which raises if the log has it no more
     program = service.programs.get(str(kept.get("program"))) or service.only
@@ -57,17 +58,18 @@ async def connect(service: Service, request: Request) -> Response:
     return service.respond(
         Position(run_id, AFTER_EVERYTHING),
         make_format("agui", msgspec.structs.replace(options, run_id=kept.get("agui_run"))),
-        stop_on_leave=requests.stops_on_leave(request),
+        stop_on_leave=await service.stops_on_leave(request, run_id),
     )
 
 
 async def stop(service: Service, request: Request) -> Response:
     query = request.query_params
-    kept = await _run_of(service, query.get("threadId"), query.get("runId"))
+    kept = await _run_of(service, request, query.get("threadId"), query.get("runId"))
     run_id = str(kept["run_id"])
+    await service.rights.check(request.state.permit, run_id, "stop")
     if not await service.runner.has_more(Position(run_id, AFTER_EVERYTHING)):
         return JSONResponse({"run_id": run_id, "status": "over"})
-    return service.cancel(run_id)
+    return await service.cancel(request.state.permit, run_id)
 
 
 async def _asked(service: Service, request: Request) -> RunAgentInput:
@@ -110,10 +112,16 @@ def _chat(thread_id: str | None) -> str | None:
     return None if thread_id is None else f"agui\0{thread_id}"
 
 
-async def _run_of(service: Service, thread_id: str | None, run_id: str | None) -> Mapping[str, Any]:
-    """What the log keeps of the run with this id, else of the thread's latest."""
+async def _run_of(
+    service: Service, request: Request, thread_id: str | None, run_id: str | None
+) -> Mapping[str, Any]:
+    """What the log keeps of the run with this id, else of the thread's latest, of those that this
+    person may see.
+    """
     chat = _chat(thread_id)
     runs = [] if chat is None else await service.runner.runs_of(chat)
-    if not runs:
+    named = [each for each in runs if each.get("agui_run") == run_id]
+    found = await service.rights.first_seen(request.state.permit, reversed([*runs, *named]))
+    if found is None:
         raise HTTPRefusal(404, "this thread has no run")
-    return next((each for each in reversed(runs) if each.get("agui_run") == run_id), runs[-1])
+    return found

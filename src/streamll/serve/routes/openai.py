@@ -46,7 +46,7 @@ def endpoint(
     async def answer_or_refuse(request: Request) -> Response:
         run_id = run_of(request.path_params["response_id"]) if run_of is not None else None
         try:
-            requests.authorize(request, service.access, run_id)
+            await service.admit(request, run_id)
             return await answer(service, request)
         except (HTTPRefusal, RunUnavailable) as error:
             return requests.refusal(error, _body_of(error))
@@ -103,7 +103,7 @@ async def chat_completions(service: Service, request: Request) -> Response:
     if streams:
         service.check_readers()
     inputs = inputs_from(program, openai_wire.messages_of, body, body.get("inputs"))
-    run_id = await service.start(program, inputs)
+    run_id = await service.start(request.state.permit, program, inputs)
     if streams:
         form = make_format("openai", options)
         return service.respond(Position(run_id), form, stop_on_leave=True, can_return=False)

@@ -26,6 +26,7 @@ from streamll.serve.formats import RenderOptions
 from streamll.serve.formats.openai_responses import ResponsesFormat
 from streamll.serve.inputs.wires import openai_responses as wire
 from streamll.serve.log.frames import Item
+from streamll.serve.permits import Permit
 from streamll.serve.routes import openai_options as options_of
 from streamll.serve.routes.inputs import inputs_from
 from streamll.serve.routes.openai import CLIENT_CLOSED_REQUEST, collected, program_of
@@ -77,7 +78,8 @@ async def create(service: Service, request: Request) -> Response:
             400, "who comes back needs it: leave out store: false", param="background"
         )
     program = program_of(service, body.get("model"))
-    before = await _conversation(service, body.get("previous_response_id"))
+    permit = request.state.permit
+    before = await _conversation(service, permit, body.get("previous_response_id"))
     _check_size(service, [before, body.get("input")])
     earlier = wire.messages_of({"input": before})
     try:
@@ -89,7 +91,7 @@ async def create(service: Service, request: Request) -> Response:
         raise
     if streams:
         service.check_readers()
-    run_id = await service.start(program, inputs)
+    run_id = await service.start(permit, program, inputs)
     key = sealing.new_key()
     echo["id"] = f"resp_{run_id}{key}"
     model = str(body.get("model") or program.name)
@@ -132,7 +134,7 @@ async def cancel(service: Service, request: Request) -> Response:
     kept = await _kept(service, request.path_params["response_id"])
     form = await _look(service, kept)
     if form.end is None:
-        service.runner.cancel(kept.run_id)
+        await service.cancel(request.state.permit, kept.run_id)
         form = await _ended(service, kept)
     return JSONResponse(form.response())
 
@@ -221,7 +223,7 @@ async def _ended(service: Service, kept: Kept) -> ResponsesFormat:
     return form
 
 
-async def _conversation(service: Service, previous: Any) -> list[Any]:
+async def _conversation(service: Service, permit: Permit, previous: Any) -> list[Any]:
     """The conversation that a response belongs to, with what it answered."""
     if previous is None:
         return []
@@ -229,9 +231,11 @@ async def _conversation(service: Service, previous: Any) -> list[Any]:
     if not isinstance(previous, str):
         raise HTTPRefusal(400, "previous_response_id is the id of a response", **wrong)
     try:
+        if (run_id := run_of(previous)) is not None:
+            await service.rights.check(permit, run_id)
         kept = await _kept(service, previous)
         form = await _look(service, kept)
-    except HTTPRefusal as error:
+    except (HTTPRefusal, NoSuchRun) as error:
         raise HTTPRefusal(400, f"previous_response_id: {error}", **wrong) from None
     if form.end is None:
         wrong["code"] = "previous_response_in_progress"

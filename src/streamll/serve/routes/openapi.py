@@ -35,13 +35,13 @@ REASONS = {
     202: "Accepted",
     400: "The request is not as described; `problems` lists every place",
     401: "A token is needed",
-    403: "Not from this host or page",
+    403: "Not from this host or page, or not permitted",
     404: "Not found",
     408: "The body did not arrive in time",
     413: "The body is too large",
     415: "The body is not `application/json`",
     429: "As many programs run as may",
-    500: "The run failed",
+    500: "The run failed, or finding out who asks",
     503: "The server or its log cannot answer now; see `Retry-After`",
 }
 RUN_TOKEN = "The server's token, or for a run's own routes the token of that run."  # noqa: S105
@@ -106,7 +106,10 @@ def _described(operation: Operation, path: str, service: Service) -> dict[str, A
         content[JSON] = {"schema": operation.answer}
     answers: dict[str, Any] = {str(operation.status): _answer(operation.status, content)}
     error = {JSON: {"schema": ref("OpenAIError" if operation.openai else "Error")}}
-    for status in sorted({*operation.errors, 403, *((401,) if closed else ())}):
+    refused = (
+        {401, 500} if closed and service.access.auth is not None else {401} if closed else set()
+    )
+    for status in sorted({*operation.errors, 403, *refused}):
         answers[str(status)] = _answer(status, error)
     made: dict[str, Any] = {
         "summary": operation.summary,

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from streamll.serve import formats
+from streamll.serve.routes.run_filter import STATES
 
 Schema = Mapping[str, Any]
 
@@ -110,13 +111,27 @@ SCHEMAS: dict[str, Schema] = {
         {
             "run_id": TEXT,
             "program": {"type": ["string", "null"]},
-            "status": {"enum": ["running", "ended", "failed", "cancelled", "lost"]},
+            "status": {"enum": [*STATES]},
             "started_at": {"type": "number", "description": "Seconds since the epoch."},
             "ended_at": {"type": "number"},
         },
         "run_id",
         "status",
     ),
+    "ListedRun": {
+        "allOf": [
+            ref("Run"),
+            record(
+                {
+                    "title": {
+                        **TEXT,
+                        "description": "The first line of its inputs, where events carry inputs.",
+                    },
+                    "context": {**OBJECT, "description": "Its numbers and short texts."},
+                }
+            ),
+        ]
+    },
     "RunSoFar": {
         "allOf": [
             ref("Run"),
@@ -147,7 +162,10 @@ SCHEMAS: dict[str, Schema] = {
             "url": TEXT,
             "events": TEXT,
             "websocket": TEXT,
-            "token": {**TEXT, "description": "Reads and cancels this one run, for a day."},
+            "token": {
+                "type": ["string", "null"],
+                "description": "Reads and cancels this one run, for a day; `null` for who may not.",
+            },
         },
         "run_id",
         "url",
@@ -311,9 +329,38 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "GET /runs": Operation(
         summary="The latest runs of the log, the newest first",
-        query={"limit": {"type": "integer", "minimum": 1, "maximum": 200, "default": 200}},
-        answer=record({"runs": listed(ref("Run"))}, "runs"),
+        query={
+            "limit": {"type": "integer", "minimum": 1, "maximum": 200, "default": 200},
+            "program": {**TEXT, "description": "Its name, in full."},
+            "status": {**listed({"enum": [*STATES]}), "description": "Any of these."},
+            "since": {
+                "type": "number",
+                "description": "Started then or later, in seconds since the epoch.",
+            },
+            "until": {"type": "number", "description": "Started then or earlier."},
+            "q": {
+                **TEXT,
+                "maxLength": 200,
+                "description": "Words that all occur in its program, id, title, context, inputs, output "
+                "fields or error, in upper or lower case.",
+            },
+        },
+        answer=record(
+            {
+                "runs": listed(ref("ListedRun")),
+                "more": {"type": "boolean", "description": "Others fit, beyond the limit."},
+                "searched": {
+                    **record({"runs": {"type": "integer"}, "texts": {"type": "integer"}}),
+                    "description": "With `q`: how many runs were looked at by what this list says of "
+                    "them, and of how many the text was read as well.",
+                },
+            },
+            "runs",
+            "more",
+        ),
         errors=(400, 503),
+        description="Those that you may see, of the latest 1,000 runs. `context.KEY=VALUE` asks for runs with this in their "
+        "context.",
     ),
     "GET /runs/{run_id}": Operation(
         summary="A run, as far as it has come", answer=ref("RunSoFar"), errors=(404, 503)
@@ -337,6 +384,12 @@ OPERATIONS: Mapping[str, Operation] = {
         query=FORMATS,
         status=101,
         description='One event a message; `{"type": "cancel"}` from the client cancels the run.',
+    ),
+    "GET /runs/{run_id}/report": Operation(
+        summary="The viewer with a run in it, in one HTML file",
+        also=("text/html",),
+        errors=(404, 503),
+        description="As far as the run has come. The file needs no server.",
     ),
     "POST /ai": _START_CHAT,
     "POST /ai/{program}": _START_CHAT,

@@ -1,26 +1,28 @@
-"""The routes of runs: start, read, look at, cancel."""
+"""The routes of runs: start, list, read, look at, cancel."""
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.websockets import WebSocket
 
 from streamll.core.errors import ConfigurationError, RunUnavailable
 from streamll.core.positions import AFTER_EVERYTHING, Position
 from streamll.serve.formats import OutputFormat, RenderOptions, make_format
 from streamll.serve.inputs.schemas import described
-from streamll.serve.log.index import LISTED_RUNS, snapshot
+from streamll.serve.log.index import snapshot
 from streamll.serve.log.streams import RunWriter, stream_of_log
+from streamll.serve.report import report_html
 from streamll.serve.routes.inputs import inputs_in
+from streamll.serve.routes.run_filter import run_filter_in
 from streamll.serve.routes.service import Service
 from streamll.serve.web.requests import (
     HTTPRefusal,
-    authorize,
     flag_in,
     position_in,
     read_json,
-    stops_on_leave,
 )
 from streamll.serve.web.responses import POLICY_VIOLATION, TRY_AGAIN_LATER, send_messages
 
@@ -39,24 +41,38 @@ async def start(service: Service, request: Request) -> Response:
     program = service.program(body.get("program"))
     for name in {field.name for field in program.takes.inputs} & body.keys() - KEYS:
         raise HTTPRefusal(400, f'{name!r} is an input: write {{"inputs": {{"{name}": …}}}}')
-    run_id = await service.start(program, inputs_in(program, inputs), context=context)
+    permit = request.state.permit
+    run_id = await service.start(permit, program, inputs_in(program, inputs), context=context)
     path = f"{request.scope.get('root_path', '')}/runs/{run_id}"
     answer = {
         "run_id": run_id,
         "url": path,
         "events": f"{path}/events",
         "websocket": f"{path}/ws",
-        "token": service.access.token_for(run_id, TOKEN_S),
+        "token": None,
     }
+    if all([await service.rights.may(permit, run_id, right) for right in ("see", "stop")]):
+        answer["token"] = service.access.token_for(run_id, TOKEN_S)  # which permits no more
     return JSONResponse(answer, 202, headers={"location": path})
 
 
 async def list_runs(service: Service, request: Request) -> Response:
-    limit = request.query_params.get("limit", str(LISTED_RUNS))
-    if not (limit.isdecimal() and 0 < int(limit[:9]) <= LISTED_RUNS):
-        raise HTTPRefusal(400, f"limit is a number from 1 to {LISTED_RUNS}")
-    runs = await service.run_log.latest_runs(int(limit))
-    return JSONResponse({"runs": runs}, headers=NO_STORE)
+    wanted, limit = run_filter_in(request)
+    permit, rights = request.state.permit, service.rights
+    found = await service.search.find(wanted, limit, lambda run: rights.sees(permit, run["run_id"]))
+    answer: dict[str, object] = {"runs": found.runs, "more": found.more}
+    if wanted.words:
+        answer["searched"] = {"runs": found.looked_at, "texts": found.read}
+    return JSONResponse(answer, headers=NO_STORE)
+
+
+async def report(service: Service, request: Request) -> Response:
+    """The viewer with this run in it, as a file: never a page of this server's origin."""
+    run_id = request.path_params["run_id"]
+    events = await service.runner.events(run_id)
+    html = await asyncio.to_thread(report_html, events)
+    headers = {"content-disposition": 'attachment; filename="run.html"', **NO_STORE}
+    return HTMLResponse(html, headers=headers)
 
 
 async def list_programs(service: Service, _: Request) -> Response:
@@ -79,24 +95,27 @@ async def look(service: Service, request: Request) -> Response:
 
 async def cancel(service: Service, request: Request) -> Response:
     run_id = request.path_params["run_id"]
+    await service.rights.check(request.state.permit, run_id, "stop")
     if not await service.runner.has_more(Position(run_id, AFTER_EVERYTHING)):
         return JSONResponse({"run_id": run_id, "status": "over"})
-    return service.cancel(run_id)
+    return await service.cancel(request.state.permit, run_id)
 
 
 async def events(service: Service, request: Request) -> Response:
     service.check_readers()
     position = position_in(request, request.path_params["run_id"])
     form = _form_in(request)
+    stops = await service.stops_on_leave(request, position.run_id)
     if not await service.runner.has_more(position):
         return Response(status_code=204)  # ends a browser's attempts to reconnect
-    return service.respond(position, form, stop_on_leave=stops_on_leave(request))
+    return service.respond(position, form, stop_on_leave=stops)
 
 
 async def socket(service: Service, websocket: WebSocket) -> None:
     run_id, runner = websocket.path_params["run_id"], service.runner
     try:
-        authorize(websocket, service.access, run_id)
+        permit = await service.admit(websocket, run_id)
+        may_stop = await service.rights.may(permit, run_id, "stop")
         service.check_readers()
         position, form = position_in(websocket, run_id), _form_in(websocket)
         more = await runner.has_more(position)
@@ -114,7 +133,7 @@ async def socket(service: Service, websocket: WebSocket) -> None:
     await send_messages(
         websocket,
         stream_of_log(service.run_log, position, RunWriter(form, frames=False)),
-        lambda: runner.cancel(run_id),
+        (lambda: runner.cancel(run_id)) if may_stop else (lambda: None),
         service.limits,
         service.reader(can_return=True),
     )

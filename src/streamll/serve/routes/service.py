@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+import msgspec
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
@@ -15,30 +17,38 @@ from streamll.core.errors import RunUnavailable, StreamllError, logger
 from streamll.core.positions import Position
 from streamll.serve.formats import OutputFormat
 from streamll.serve.log.frames import HEADERS
+from streamll.serve.log.index import brief
+from streamll.serve.log.search import RunSearch
 from streamll.serve.log.streams import RunWriter, sse_of_log
+from streamll.serve.permits import OWNER, SERVED_AS, SERVERS_OWN, Permit, RunFacts
 from streamll.serve.programs import Served
+from streamll.serve.routes.rights import FORBIDDEN, Rights
 from streamll.serve.runner import Runner
 from streamll.serve.web.access import Access
-from streamll.serve.web.requests import HTTPRefusal
+from streamll.serve.web.requests import HTTPRefusal, authorize, flag_in
 from streamll.serve.web.responses import ResponseBody, StreamingBody
 
 KEPT_CHATS = 10_000
 
 
+Sent = tuple[str, str, str | None]
+"""A run, a chat, and who was sent the end of that run."""
+
+
 class RecentChats:
-    """The pairs of run and chat that were added last; older ones are forgotten."""
+    """What was added last; older entries are forgotten."""
 
     def __init__(self) -> None:
-        self._pairs: dict[tuple[str, str], None] = {}
+        self._sent: dict[Sent, None] = {}
 
-    def __contains__(self, pair: tuple[str, str]) -> bool:
-        return pair in self._pairs
+    def __contains__(self, sent: Sent) -> bool:
+        return sent in self._sent
 
-    def add(self, pair: tuple[str, str]) -> None:
-        self._pairs.pop(pair, None)
-        self._pairs[pair] = None
-        if len(self._pairs) > KEPT_CHATS:
-            del self._pairs[next(iter(self._pairs))]
+    def add(self, sent: Sent) -> None:
+        self._sent.pop(sent, None)
+        self._sent[sent] = None
+        if len(self._sent) > KEPT_CHATS:
+            del self._sent[next(iter(self._sent))]
 
 
 class Service:
@@ -59,10 +69,12 @@ class Service:
         self.ignored = ignored
         """Options of OpenAI's requests that are ignored rather than refused."""
         self.sent = RecentChats()
-        """Chats of Vercel's wire that were sent the end of a run: pairs of run and chat."""
+        """Who was sent the end of a run in a chat of Vercel's wire."""
         self.access = access
         self.runner = runner
         self.run_log = runner.run_log
+        self.search = RunSearch(runner.run_log)
+        self.rights = Rights(runner)
         self.limits = runner.limits
         self.readers: dict[asyncio.Task[object], bool] = {}
         """The tasks that send to readers, and whether these know how to come back and resume."""
@@ -84,15 +96,51 @@ class Service:
             raise HTTPRefusal(404, f"no such program; there are {known}")
         return found
 
-    async def start(self, program: Served, inputs: Mapping[str, Any], **options: Any) -> str:
-        """Start a program as ``Runner.start`` does; ``HTTPRefusal`` (400, 500, 503) if it cannot be.
+    async def admit(self, connection: HTTPConnection, run_id: str | None = None) -> Permit:
+        """Who asks, and what that person may: kept as ``state.permit`` of the request.
 
-        ``inputs`` are converted before, by ``program.convert`` or ``program.inputs_from``.
+        Args:
+            connection: a request, or a WebSocket that is not accepted yet.
+            run_id: the run that it is about, if its address names one.
+
+        Raises:
+            HTTPRefusal: 401, 500; see ``authorize``.
+            NoSuchRun: there is no such run, or it is hidden from this person.
+        """
+        permit: Permit = await authorize(connection, self.access, run_id)
+        if run_id is not None:
+            await self.rights.check(permit, run_id)
+        connection.state.permit = permit
+        return permit
+
+    async def start(
+        self,
+        permit: Permit,
+        program: Served,
+        inputs: Mapping[str, Any],
+        *,
+        context: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> str:
+        """Start a program as ``Runner.start`` does, for who has the permit.
+
+        ``HTTPRefusal`` (400, 403, 500, 503) if it cannot be. ``inputs`` are converted before, by
+        ``program.convert`` or ``program.inputs_from``.
         """
         if self.draining:
             raise HTTPRefusal(503, "this server is about to stop")
+        given = dict(context or {})
+        for name in given:
+            if name.startswith(SERVERS_OWN):
+                what = f"a context cannot have {name!r}: the server sets what begins with {SERVERS_OWN}"
+                raise HTTPRefusal(400, what)
+        facts = RunFacts(None, program.name, brief(given), permit.who)
+        if not permit.may("start", facts):
+            raise HTTPRefusal(FORBIDDEN, f"you may not start {program.name}")
+        if permit.who is not None:
+            given |= {OWNER: permit.who, SERVED_AS: program.name}
         try:
-            return await self.runner.start(program, inputs, **options)
+            run_id = await self.runner.start(program, inputs, context=given, **options)
         except RunUnavailable:
             raise
         except (ValueError, TypeError) as error:
@@ -100,6 +148,8 @@ class Service:
         except StreamllError as error:
             logger.exception("a run could not be started")
             raise HTTPRefusal(500, type(error).__name__) from None
+        self.rights.note(run_id, msgspec.structs.replace(facts, run_id=run_id))
+        return run_id
 
     def check_readers(self) -> None:
         """Raise ``HTTPRefusal`` (503) if no more readers are admitted."""
@@ -147,8 +197,18 @@ class Service:
             self.reader(can_return=can_return, stops=position.run_id if stop_on_leave else None),
         )
 
-    def cancel(self, run_id: str) -> Response:
-        """Stop a run, and say so."""
+    async def stops_on_leave(self, request: HTTPConnection, run_id: str) -> bool:
+        """Whether the run is to be stopped when this reader leaves; ``HTTPRefusal`` (403) if this
+        person may not stop it.
+        """
+        if not flag_in(request, "stop_on_leave"):
+            return False
+        await self.rights.check(request.state.permit, run_id, "stop")
+        return True
+
+    async def cancel(self, permit: Permit, run_id: str) -> Response:
+        """Stop a run, and say so; ``HTTPRefusal`` (403) where that is not permitted."""
+        await self.rights.check(permit, run_id, "stop")
         self.runner.cancel(run_id)
         return JSONResponse({"run_id": run_id, "status": "cancelling"}, 202)
 

@@ -25,7 +25,7 @@ from streamll.serve.inputs.wires import vercel as wire
 from streamll.serve.programs import Served
 from streamll.serve.routes.inputs import inputs_from
 from streamll.serve.routes.rendering import AI_VERSION, VERCEL_NAMES, ai_version
-from streamll.serve.routes.service import Service
+from streamll.serve.routes.service import Sent, Service
 from streamll.serve.web import requests
 from streamll.serve.web.requests import HTTPRefusal
 
@@ -51,8 +51,10 @@ async def start(service: Service, request: Request) -> Response:
     context = {} if chat is None else {"chat_id": chat}
     inputs = inputs_from(program, wire.messages_of, body, body.get("inputs"))
     about = {"program": program.name, "form": form}
-    run_id = await service.start(program, inputs, context=context, chat=chat, about=about)
-    return _respond(service, Position(run_id), form, program, chat or run_id)
+    run_id = await service.start(
+        request.state.permit, program, inputs, context=context, chat=chat, about=about
+    )
+    return _respond(service, request, Position(run_id), form, program, chat or run_id)
 
 
 async def resume(service: Service, request: Request) -> Response:
@@ -64,7 +66,7 @@ async def resume(service: Service, request: Request) -> Response:
     if requests.has_position(request):
         lacks = await service.runner.has_more(position)
     else:
-        lacks = await _may_lack(service, found.run_id, chat)
+        lacks = await _may_lack(service, request, found.run_id, chat)
     if not lacks:
         return Response(status_code=204)
     version = _version_in(request, None)
@@ -72,14 +74,15 @@ async def resume(service: Service, request: Request) -> Response:
     form = form if form in VERCEL_NAMES.values() else None  # of a later server
     name = request.query_params.get("program") or found.program
     program = service.programs.get(name or "") or service.only
-    return _respond(service, position, form or VERCEL_NAMES[service.ai_version], program, chat)
+    form = form or VERCEL_NAMES[service.ai_version]
+    return _respond(service, request, position, form, program, chat)
 
 
 async def stop(service: Service, request: Request) -> Response:
     found = await _run_of(service, request)
     if found is None:
         raise HTTPRefusal(404, "this chat has no run")
-    return service.cancel(found.run_id)
+    return await service.cancel(request.state.permit, found.run_id)
 
 
 def _place(service: Service, request: Request) -> tuple[str | None, str]:
@@ -91,32 +94,42 @@ def _place(service: Service, request: Request) -> tuple[str | None, str]:
 
 
 async def _run_of(service: Service, request: Request) -> ChatRun | None:
-    """The latest run of the chat; of its chat with the program, if the address names one."""
+    """The latest run of the chat that this person may see; of its chat with the program, if the
+    address names one.
+    """
     program, chat = _place(service, request)
-    runs = [
-        ChatRun(str(run["run_id"]), run.get("program"), run.get("form"))
-        for run in await service.runner.runs_of(chat)
-    ]
-    return next((run for run in reversed(runs) if program in {None, run.program or program}), None)
+    runs = reversed(await service.runner.runs_of(chat))
+    fitting = [run for run in runs if program in {None, run.get("program") or program}]
+    run = await service.rights.first_seen(request.state.permit, fitting)
+    return None if run is None else ChatRun(str(run["run_id"]), run.get("program"), run.get("form"))
 
 
-async def _may_lack(service: Service, run_id: str, chat: str) -> bool:
+async def _may_lack(service: Service, request: Request, run_id: str, chat: str) -> bool:
     """Whether who comes back to a chat may lack something of its latest run."""
     ended_at = await service.runner.ended_at(run_id)
     if ended_at is None:
         return True
-    return time.time() - ended_at < RESUMABLE_S and (run_id, chat) not in service.sent
+    return time.time() - ended_at < RESUMABLE_S and _sent(request, run_id, chat) not in service.sent
+
+
+def _sent(request: Request, run_id: str, chat: str) -> Sent:
+    return run_id, chat, request.state.permit.who
 
 
 def _respond(
-    service: Service, position: Position, name: str, program: Served | None, chat: str
+    service: Service,
+    request: Request,
+    position: Position,
+    name: str,
+    program: Served | None,
+    chat: str,
 ) -> Response:
     form = make_format(name, RenderOptions(text=None if program is None else program.reply))
     assert isinstance(form, VercelFormat)
 
     def sent() -> None:
         if form.end is not None and form.end.seq is not None:  # not an end of this stream alone
-            service.sent.add((position.run_id, chat))
+            service.sent.add(_sent(request, position.run_id, chat))
 
     return service.respond(position, form, sent=sent)
 

@@ -11,13 +11,22 @@ import hmac
 import ipaddress
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from streamll.core.errors import ConfigurationError
+from streamll.serve.permits import EVERYTHING, ONE_RUN, Permit
+
+if TYPE_CHECKING:
+    from starlette.requests import HTTPConnection
 
 MIN_TOKEN_CHARACTERS = 16
 MAX_EXPIRY_DIGITS = 12
+
+
+Auth = Callable[["HTTPConnection"], "Permit | Awaitable[Permit | None] | None"]
+"""Says who a request is from, and what that person may; ``None``: nobody who is known."""
 
 
 def run_token(secret: str | bytes, run_id: str, *, seconds: float = 3600.0) -> str:
@@ -48,6 +57,7 @@ class Access:
             By default derived from ``tokens``, or random.
         origins: origins whose pages may call, besides the server's own.
         hosts: the server's host names; by default any if tokens are needed, else this machine's.
+        auth: says who else may do what.
     """
 
     def __init__(
@@ -57,7 +67,11 @@ class Access:
         secret: str | bytes | None = None,
         origins: Iterable[str] = (),
         hosts: Iterable[str] | None = None,
+        auth: Auth | None = None,
     ) -> None:
+        if auth is not None and not callable(auth):
+            raise ConfigurationError(f"auth is a function of a request, not {auth!r}")
+        self.auth = auth
         given = (tokens,) if isinstance(tokens, str) else tokens
         self._tokens = tuple(token.encode() for token in given)
         if any(len(token) < MIN_TOKEN_CHARACTERS for token in self._tokens):
@@ -70,22 +84,25 @@ class Access:
 
     @property
     def is_open(self) -> bool:
-        """Whether no token is needed."""
-        return not self._tokens
+        """Whether nobody has to say who they are."""
+        return not self._tokens and self.auth is None
 
     def token_for(self, run_id: str, seconds: float) -> str:
         return run_token(self._secret, run_id, seconds=seconds)
 
-    def may_do_everything(self, token: str | None) -> bool:
+    def permit_of(self, token: str | None, run_id: str | None) -> Permit | None:
+        """What a token permits at the addresses of this run, or elsewhere (``None``); nothing if it
+        is not this server's.
+        """
         if self.is_open:
-            return True
+            return EVERYTHING
         given = (token or "").encode()
-        return sum(hmac.compare_digest(given, known) for known in self._tokens) > 0
+        if sum(hmac.compare_digest(given, known) for known in self._tokens):
+            return EVERYTHING
+        return ONE_RUN if self._is_for(token, run_id) else None
 
-    def may_use(self, token: str | None, run_id: str | None) -> bool:
-        """Whether the token permits everything, or this run and has not expired."""
-        if self.may_do_everything(token):
-            return True
+    def _is_for(self, token: str | None, run_id: str | None) -> bool:
+        """Whether the token was signed for this run and has not expired."""
         run, _, rest = (token or "").partition(".")
         expiry, _, signature = rest.partition(".")
         if run != run_id or not expiry.isdecimal() or len(expiry) > MAX_EXPIRY_DIGITS:

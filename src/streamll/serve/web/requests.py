@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,14 +12,18 @@ import msgspec
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 
-from streamll.core.errors import InvalidInputs, RunUnavailable
+from streamll.core.errors import InvalidInputs, RunUnavailable, logger
+from streamll.core.places import own_place
 from streamll.core.positions import Position, read_position
-from streamll.serve.inputs.errors import Problem
-from streamll.serve.web.access import Access
+from streamll.core.problems import Problem
+from streamll.serve.permits import Permit
+from streamll.serve.web.access import Access, Auth
 from streamll.serve.web.limits import Limits
 
 MAX_ID_CHARACTERS = 200
 """Of a chat or thread, whose id the client chooses."""
+AUTH_S = 10.0
+"""How long an ``auth`` function may take."""
 RETRY_LATER = frozenset({429, 503})
 
 
@@ -100,20 +106,56 @@ async def _body(request: Request, max_bytes: int) -> bytes:
     return bytes(body)
 
 
-def authorize(connection: HTTPConnection, access: Access, run_id: str | None = None) -> None:
-    """Raise ``HTTPRefusal`` (401) unless the token permits everything, or this run.
+def bearer_token(connection: HTTPConnection) -> str | None:
+    """The token of a request, for ``auth`` functions of ``create_app``; ``None`` without one.
 
-    It is in the header, or in ``?token=`` for EventSource and WebSocket.
+    Args:
+        connection: the request. The token is that of ``Authorization: Bearer …``, else of
+            ``?token=``, for EventSource and WebSocket, which cannot send headers in a browser.
     """
     scheme, _, token = connection.headers.get("authorization", "").partition(" ")
     given = token.strip() if scheme.lower() == "bearer" else ""
-    if not access.may_use(given or connection.query_params.get("token"), run_id):
+    return given or connection.query_params.get("token")
+
+
+async def authorize(
+    connection: HTTPConnection, access: Access, run_id: str | None = None
+) -> Permit:
+    """What who asks may do. A token for one run counts where ``run_id`` is that run.
+
+    Raises:
+        HTTPRefusal: 401 if that is nobody who is known, 500 if it cannot be found out.
+    """
+    permit = access.permit_of(bearer_token(connection), run_id)
+    if permit is None and access.auth is not None:
+        permit = await _asked(access.auth, connection)
+    if permit is None:
         raise HTTPRefusal(401, "a valid token is needed", **{"www-authenticate": "Bearer"})
+    return permit
 
 
-def stops_on_leave(connection: HTTPConnection) -> bool:
-    """Whether the run is to be stopped when this reader leaves: ``?stop_on_leave=1``."""
-    return flag_in(connection, "stop_on_leave")
+async def _asked(auth: Auth, connection: HTTPConnection) -> Permit | None:
+    try:
+        permit = await asyncio.wait_for(_answer(auth, HTTPConnection(connection.scope)), AUTH_S)
+        if not isinstance(permit, (Permit, type(None))):
+            what = f"auth returns a Permit or None, not {type(permit).__name__}"
+            raise TypeError(what)  # noqa: TRY301
+    except Exception as error:
+        # Not its message: it may hold what the request said to show who it is from.
+        place = own_place(error) or "outside the function's own code"
+        shown = error if logger.isEnabledFor(logging.DEBUG) else None
+        what = "auth failed, and the request is refused: %s at %s"
+        logger.warning(what, type(error).__name__, place, exc_info=shown)
+        raise HTTPRefusal(500, "who asks could not be found out") from None
+    return permit
+
+
+async def _answer(auth: Auth, connection: HTTPConnection) -> Any:
+    """What the function returns. One that is not async may wait for a database, so it has a thread."""
+    if inspect.iscoroutinefunction(auth):
+        return await auth(connection)
+    answer = await asyncio.to_thread(auth, connection)
+    return await answer if inspect.isawaitable(answer) else answer
 
 
 def flag_in(connection: HTTPConnection, name: str) -> bool:

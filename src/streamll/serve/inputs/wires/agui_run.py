@@ -22,9 +22,9 @@ from typing import Annotated, Any, get_args, get_origin
 import msgspec
 
 from streamll.core.errors import InvalidInputs
+from streamll.core.problems import Problem
 from streamll.serve.inputs.annotations import alternatives, dspy_type, is_a, is_text
 from streamll.serve.inputs.declared import Input
-from streamll.serve.inputs.errors import Problem
 from streamll.serve.inputs.messages import Message, Text
 from streamll.serve.inputs.wires import agui
 

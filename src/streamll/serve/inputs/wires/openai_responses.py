@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from streamll.core.errors import InvalidInputs
-from streamll.serve.inputs.errors import Problem
+from streamll.core.problems import Problem
 from streamll.serve.inputs.messages import (
     Attachment,
     FieldValue,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from streamll.core.errors import InvalidInputs
-from streamll.serve.inputs.errors import Problem
+from streamll.core.problems import Problem
 from streamll.serve.inputs.messages import Message, Part, Role, Text
 
 SAID_SHOWN = 60

@@ -37,7 +37,7 @@ class Controls {
 
   draw() {
     const player = this.player();
-    const scrub = $("scrub"), length = player.length, at = player.following ? length : player.at;
+    const scrub = $("scrub"), length = player.length, at = player.following ? length : Math.min(player.at, length);
     const value = length ? String(Math.round((at / length) * 1000)) : "1000";
     if (scrub.value !== value) scrub.value = value;
     scrub.style.setProperty("--done", `${Number(value) / 10}%`);

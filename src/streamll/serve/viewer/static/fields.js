@@ -22,6 +22,8 @@ function resolved(schema, definitions) {
 const MEDIA = { Image: "image/*", Audio: "audio/*", File: "" };
 const isMedia = (schema) => (schema.anyOf || []).some((each) => each.format === "data-url");
 
+const CUT = /… \(\d+ characters\)$/; // what events carry of a long text ends so
+
 /** One input. `place` is its name in what is sent: `to.street`, `tags[0]`. */
 function fieldFor(place, name, given, definitions, required, kind = "") {
   const { schema, optional } = resolved(given.default === null ? { ...given, default: undefined } : given, definitions);
@@ -41,14 +43,20 @@ function fieldFor(place, name, given, definitions, required, kind = "") {
     problem.hidden = !message;
     if (made.entry) made.entry.setAttribute("aria-invalid", String(Boolean(message)));
   };
-  if (!made.entry) return { ...made, key: name, tell, node: around("div", made.node, problem) };
+  /** Take a value over that a run was given, as its events carry it. */
+  const fill = (value) => {
+    if (value === null || value === undefined) return;
+    if (made.put(value) === false) tell("Give this once more: the run's events do not have it as it was.");
+    else if (typeof value === "string" && CUT.test(value)) tell("The run's events have only the beginning of this.");
+  };
+  if (!made.entry) return { ...made, key: name, tell, fill, node: around("div", made.node, problem) };
   made.entry.name = place;
   made.entry.setAttribute("aria-describedby", problem.id);
   const label = element("label", made.ticked ? "tick" : ""), title = element("span", "", name);
   if (kind && kind !== "str") title.append(element("small", "", kind));
   label.append(...(made.ticked ? [made.node, title] : [title, made.node]));
   if (schema.description && (made.ticked || schema.enum)) label.title = schema.description;
-  return { ...made, key: name, tell, node: around("div", label, problem) };
+  return { ...made, key: name, tell, fill, node: around("div", label, problem) };
 }
 
 function around(tag, ...children) {
@@ -64,7 +72,8 @@ function text(schema, needed, kind) {
   const example = schema.type === "array" ? '["…", "…"]' : schema.type === "object" ? '{"…": "…"}' : "";
   entry.placeholder = typeof schema.default === "string" ? schema.default : schema.description || example;
   entry.required = needed;
-  return { entry, node: entry, value: () => (entry.value === "" ? undefined : isText ? entry.value : read(entry.value)) };
+  const put = (value) => { entry.value = typeof value === "string" && (isText || read(value) === value) ? value : JSON.stringify(value); };
+  return { entry, node: entry, put, value: () => (entry.value === "" ? undefined : isText ? entry.value : read(entry.value)) };
 }
 
 function read(typed) { try { return JSON.parse(typed); } catch { return typed; } }
@@ -76,14 +85,14 @@ function number(schema, needed) {
   for (const [bound, key] of [["min", "minimum"], ["max", "maximum"]]) if (key in schema) entry[bound] = schema[key];
   entry.placeholder = schema.default ?? schema.description ?? "";
   entry.required = needed;
-  return { entry, node: entry, value: () => (entry.value === "" ? undefined : Number(entry.value)) };
+  return { entry, node: entry, put: (value) => { entry.value = value; }, value: () => (entry.value === "" ? undefined : Number(entry.value)) };
 }
 
 function tick(schema) {
   const entry = element("input");
   entry.type = "checkbox";
   entry.checked = schema.default === true;
-  return { entry, node: entry, ticked: true, value: () => entry.checked };
+  return { entry, node: entry, ticked: true, put: (value) => { entry.checked = value === true; }, value: () => entry.checked };
 }
 
 function choice(schema, needed) {
@@ -94,7 +103,12 @@ function choice(schema, needed) {
     const chosen = each === schema.default;
     entry.append(new Option(typeof each === "string" ? each : JSON.stringify(each), String(number), chosen, chosen));
   });
-  return { entry, node: entry, value: () => (entry.value === "" ? undefined : choices[Number(entry.value)]) };
+  const put = (value) => {
+    const number = choices.findIndex((each) => JSON.stringify(each) === JSON.stringify(value));
+    if (number < 0) return false;
+    entry.value = String(number);
+  };
+  return { entry, node: entry, put, value: () => (entry.value === "" ? undefined : choices[Number(entry.value)]) };
 }
 
 /** A file of the user's, or an address of an image: a data URL, or the address. */
@@ -122,7 +136,13 @@ function media(schema, needed) {
   address.addEventListener("input", check);
   check();
   node.append(entry, ...(schema.title === "Image" ? [address] : []));
-  return { entry, node, value: () => address.value || held };
+  const put = (value) => {
+    if (/^https?:/.test(value) && schema.title === "Image") address.value = value;
+    else if (/^data:/.test(value) && !CUT.test(value) || value.file_data) held = Promise.resolve(value);
+    else return false;
+    entry.required = false;
+  };
+  return { entry, node, put, value: () => address.value || held };
 }
 
 /** An object: a field for each of its properties. An optional one is opened by a button. */
@@ -136,18 +156,22 @@ function group(place, name, schema, definitions, needed) {
     node.append(...fields.map((field) => field.node));
   };
   const close = () => { for (const field of fields) field.node.remove(); fields = null; };
-  if (needed) open();
-  else {
-    const button = element("button", "quiet", "Add");
-    button.type = "button";
-    button.addEventListener("click", () => {
-      if (fields) close(); else open();
-      button.textContent = fields ? "Remove" : "Add";
-    });
-    legend.append(button);
-  }
+  const button = element("button", "quiet", "Add");
+  const turn = () => {
+    if (fields) close(); else open();
+    button.textContent = fields ? "Remove" : "Add";
+  };
+  button.type = "button";
+  button.addEventListener("click", turn);
+  if (needed) open(); else legend.append(button);
+  const put = (value) => {
+    if (typeof value !== "object") return false;
+    if (!fields) turn();
+    for (const field of fields) if (Object.hasOwn(value, field.key)) field.fill(value[field.key]);
+  };
   return {
     node,
+    put,
     inside: () => fields || [],
     value: () => fields && Object.fromEntries(fields.map((field, n) => [Object.keys(schema.properties)[n], field.value()])) || undefined,
   };
@@ -158,7 +182,7 @@ function rows(place, name, schema, definitions) {
   const node = element("fieldset"), legend = element("legend", "", name), button = element("button", "quiet", "Add");
   let fields = [], last = 0;
   button.type = "button";
-  button.addEventListener("click", () => {
+  const add = () => {
     const field = fieldFor(`${place}[${last++}]`, `${name} ${last}`, schema.items, definitions, true);
     const remove = element("button", "quiet", "Remove");
     remove.type = "button";
@@ -167,12 +191,19 @@ function rows(place, name, schema, definitions) {
     field.node.append(remove);
     fields.push(field);
     node.append(field.node);
-    field.node.querySelector("input, textarea, select")?.focus();
-  });
+    return field;
+  };
+  button.addEventListener("click", () => { add().node.querySelector("input, textarea, select")?.focus(); });
+  const put = (value) => {
+    if (!Array.isArray(value)) return false;
+    for (const field of fields) field.node.remove();
+    fields = [];
+    for (const each of value) add().fill(each);
+  };
   legend.append(button);
   node.append(legend);
   const inside = () => fields.map((field, key) => ({ ...field, key })); // one may have been removed
-  return { node, inside, value: () => (fields.length || schema.default === undefined ? fields.map((field) => field.value()) : undefined) };
+  return { node, inside, put, value: () => (fields.length || schema.default === undefined ? fields.map((field) => field.value()) : undefined) };
 }
 
 /** The value with everything in it, files included, and without what was left out. */

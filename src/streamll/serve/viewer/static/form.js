@@ -6,6 +6,7 @@ const { element, fieldAt, fieldFor, settled } = streamll;
 class Form {
   /** `start(program, inputs)` starts a run; what it throws is told below the fields. */
   constructor(form, start) {
+    this.programs = [];
     this.form = form;
     this.start = start;
     form.addEventListener("keydown", (event) => {
@@ -15,6 +16,8 @@ class Form {
   }
 
   draw(programs) {
+    this.programs = programs;
+    this.select = null;
     this.form.replaceChildren();
     this.form.hidden = programs.length === 0;
     if (this.form.hidden) return;
@@ -30,14 +33,38 @@ class Form {
 
   choice(programs) {
     const label = element("label", "", "Program"), select = element("select");
+    this.select = select;
     for (const program of programs) select.append(new Option(program.name, program.name));
-    select.addEventListener("change", () => {
-      this.program = programs.find((program) => program.name === select.value);
-      this.error.hidden = true;
-      this.drawInputs();
-    });
+    select.addEventListener("change", () => this.choose(select.value));
     label.append(select);
     return label;
+  }
+
+  /** The name of the program that takes these inputs: the one that is called so, or the first that does; else undefined. */
+  taking(name, inputs) {
+    const given = Object.keys(inputs);
+    const fit = this.programs.filter((program) => {
+      const known = program.inputs.map((input) => input.name);
+      return given.every((key) => known.includes(key)) && program.inputs.every((input) => !input.required || given.includes(input.name));
+    });
+    return (fit.find((program) => program.name === name) || fit[0])?.name;
+  }
+
+  choose(name) {
+    this.program = this.programs.find((program) => program.name === name);
+    this.error.hidden = true;
+    this.drawInputs();
+  }
+
+  /** The program with these inputs, to be looked at and sent. What cannot be taken over is told at its field. */
+  fill(name, inputs) {
+    if (this.select) this.select.value = name;
+    this.choose(name);
+    this.inputs.forEach((field, n) => {
+      const key = this.program.inputs[n].name;
+      if (Object.hasOwn(inputs, key)) field.fill(inputs[key]);
+    });
+    this.first.focus();
   }
 
   drawInputs() {

@@ -3,15 +3,17 @@
 "use strict";
 
 class Player {
-  constructor(id, changed) {
+  /** `at`: the moment to begin with, in seconds since the run's start; null follows its end. */
+  constructor(id, changed, at = null) {
     this.id = id;
     this.events = [];
     this.last = -1; // the seq that has been reached
     this.changed = changed; // called with true where everything has to be drawn anew
-    this.following = true;
+    this.following = at === null;
     this.playing = false;
     this.speed = 1;
     this.rewind();
+    this.at = at || 0;
   }
 
   rewind() {
@@ -32,9 +34,12 @@ class Player {
       this.last = Math.max(this.last, reached);
     }
     this.events.push(event);
-    if (this.following) this.advance(this.events.length);
+    if (this.following || this.isBefore(event)) this.advance(this.events.length);
     this.changed(false);
   }
+
+  /** Whether it belongs to the moment that is shown, where that has not come yet. */
+  isBefore(event) { return this.index === this.events.length - 1 && event.timestamp <= this.start + this.at + 1e-6; }
 
   advance(to) {
     while (this.index < to) this.run.feed(this.events[this.index++]);

@@ -11,7 +11,8 @@ const scroller = () => (narrow.matches ? document.scrollingElement : $("run"));
 class RunPage {
   /**
    * `page` says what the page knows of runs: `listed(id)` their state in the list, `startable` that this server
-   * can stop them, `trouble()` what is wrong with the connection. It is told `refreshSoon()`.
+   * can stop them, `trouble()` what is wrong with the connection. It is told `refreshSoon()`, by `moved()` that
+   * another moment is shown, and by `drawn()` that the run's head is drawn.
    */
   constructor(source, page) {
     this.source = source;
@@ -23,6 +24,8 @@ class RunPage {
     this.scheduled = false;
     this.before = 0;
     this.drawnTimelineAt = 0;
+    this.missed = false; // the list was asked for this run, since it did not have it
+    this.at = null; // the moment that is shown; null while it goes on
     this.heard = { last: null, at: 0, now: 0 };
     this.output = new streamll.Output($("output"));
     this.timeline = new streamll.Timeline($("timeline"), $("axis"), (node) => toCard(node));
@@ -35,12 +38,15 @@ class RunPage {
 
   get id() { return this.player && this.player.id; }
 
-  open(id) {
+  /** Show a run; `at`: at this moment, in seconds since its start, otherwise as it goes on. */
+  open(id, at = null) {
     this.close();
     this.tails = this.page.listed(id) === "running";
-    const shown = new streamll.Player(id, (again) => { this.fresh = this.fresh || again; this.schedule(); });
+    const shown = new streamll.Player(id, (again) => { this.fresh = this.fresh || again; this.schedule(); }, at);
     this.player = shown;
     this.fresh = true;
+    this.at = at;
+    this.missed = false;
     $("nothing").hidden = true;
     $("shown").hidden = false;
     document.body.dataset.view = "run";
@@ -106,13 +112,15 @@ class RunPage {
       this.drawHead(run, now);
     }
     this.controls.draw();
+    const at = player.following || player.playing ? null : player.at;
+    if (this.at !== at) { this.at = at; this.page.moved(); }
     if (follows && changes) { const box = scroller(); box.scrollTop = box.scrollHeight; }
   }
 
   /** The clock of what is shown: the server's, carried on while a run is silent. */
   moment() {
     const player = this.player, heard = this.heard;
-    if (!player.following) return player.start + player.at;
+    if (!player.following) return player.start + Math.min(player.at, player.length);
     const last = player.run.now || 0;
     if (player.over || !this.source.live) return last;
     if (heard.last !== last) this.heard = { last, at: performance.now(), now: last };
@@ -122,13 +130,17 @@ class RunPage {
 
   drawHead(run, now) {
     const player = this.player, live = this.source.live, goesOn = player.following && !player.over;
-    if (live && this.page.listed(run.id) === undefined) this.page.refreshSoon();
+    if (live && !this.missed && this.page.listed(run.id) === undefined) {
+      this.missed = true; // it is new, or the list has only others
+      this.page.refreshSoon();
+    }
     const status = goesOn && !live ? "unfinished" : goesOn && this.page.trouble() ? "away" : run.status;
     if (streamll.drawHead(run, status, now)) {
       if (live && player.over) this.page.refreshSoon();
       if (player.following) document.title = `${run.program || "run"} · ${streamll.STATUS_WORDS[status]}`;
     }
     $("stop").hidden = !this.page.startable || player.over;
+    this.page.drawn();
   }
 }
 

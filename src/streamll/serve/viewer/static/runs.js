@@ -1,4 +1,4 @@
-// The list of runs at the side.
+// The list of runs at the side: each by what it was asked, those of one conversation together.
 (function (streamll) {
 "use strict";
 const { element, set, seconds } = streamll;
@@ -8,24 +8,35 @@ class RunList {
   /** `choose(id)` is called for the run that somebody wants to see. */
   constructor(choose) {
     this.choose = choose;
-    this.runs = [];
+    this.runs = []; // as they are listed
     this.items = new Map();
-    this.asked = new Map(); // what was asked of the runs that this page started
+    this.heads = new Map(); // of conversations
+    this.started = new Map(); // the program and the inputs of the runs that this page started
     this.chosen = null;
     this.over = () => null; // the state of the chosen run, where the page knows that it has ended
   }
 
-  draw(runs) {
-    this.runs = runs;
-    $("no-runs").hidden = runs.length > 0;
-    const known = new Set();
-    runs.forEach((run, index) => {
-      known.add(run.run_id);
-      const item = this.item(run.run_id);
-      this.tell(item, run);
+  /** `isPart`: only some of the runs were asked for. */
+  draw(runs, isPart) {
+    const groups = grouped(runs), items = [];
+    this.runs = groups.flatMap((group) => group.runs);
+    $("no-runs").hidden = runs.length > 0 || isPart;
+    for (const { conversation, runs: together } of groups) {
+      if (conversation) items.push(this.head(conversation, together.length));
+      for (const run of together) {
+        const item = this.item(run.run_id);
+        this.tell(item, run);
+        item.className = conversation ? "together" : "";
+        items.push(item);
+      }
+    }
+    items.forEach((item, index) => {
       if ($("runs").children[index] !== item) $("runs").insertBefore(item, $("runs").children[index] || null);
     });
-    for (const [id, item] of this.items) if (!known.has(id)) { item.remove(); this.items.delete(id); }
+    const listed = new Set(items);
+    for (const known of [this.items, this.heads]) {
+      for (const [id, item] of known) if (!listed.has(item)) { item.remove(); known.delete(id); }
+    }
     this.mark(this.chosen);
   }
 
@@ -41,14 +52,28 @@ class RunList {
     return this.items.get(id);
   }
 
+  head(conversation, count) {
+    if (!this.heads.has(conversation)) {
+      const item = element("li", "conversation");
+      item.append(element("span", "id", conversation), element("span", "count"));
+      item.title = `Conversation ${conversation}`;
+      this.heads.set(conversation, item);
+    }
+    const item = this.heads.get(conversation);
+    set(item.lastChild, `${count} runs`);
+    return item;
+  }
+
   tell(item, run) {
     const [dot, program, question, when, took] = item.firstChild.children;
     const status = (run.run_id === this.chosen && this.over()) || run.status;
+    const title = run.title || streamll.titleOf(this.started.get(run.run_id)?.inputs);
     dot.dataset.status = status;
     dot.title = streamll.STATUS_WORDS[status] || status;
     dot.textContent = dot.title;
+    item.firstChild.classList.toggle("titled", Boolean(title));
     set(program, run.program);
-    set(question, (this.asked.get(run.run_id) || "").slice(0, 200));
+    set(question, title);
     set(when, ago(run.started_at));
     set(took, run.ended_at ? seconds(run.ended_at - run.started_at) : "…");
   }
@@ -65,18 +90,33 @@ class RunList {
   }
 
   focus(id) {
-    const item = id === undefined ? this.items.values().next().value : this.items.get(id);
+    const item = id === undefined ? this.items.get(this.runs[0]?.run_id) : this.items.get(id);
     if (item) item.firstChild.focus();
   }
 
-  /** The run so many places further down, chosen. */
-  step(by) {
+  /** Choose the run so many places further down, from `id` on. */
+  step(by, id = this.chosen) {
     if (!this.runs.length) return;
-    const at = this.runs.findIndex((run) => run.run_id === this.chosen);
+    const at = this.runs.findIndex((run) => run.run_id === id);
     const next = this.runs[Math.min(Math.max(0, at + by), this.runs.length - 1)];
     this.choose(next.run_id);
     this.items.get(next.run_id).scrollIntoView({ block: "nearest" });
   }
+}
+
+/** The runs in their order; those of one conversation stand together, where its latest one is. */
+function grouped(runs) {
+  const conversations = new Map(), groups = [];
+  for (const run of runs) {
+    const context = run.context || {}, conversation = String(context.conversation_id ?? context.thread_id ?? "");
+    const known = conversation && conversations.get(conversation);
+    if (known) { known.runs.push(run); continue; }
+    const group = { conversation, runs: [run] };
+    groups.push(group);
+    if (conversation) conversations.set(conversation, group);
+  }
+  for (const group of groups) if (group.runs.length < 2) group.conversation = "";
+  return groups;
 }
 
 function ago(timestamp) {
@@ -84,5 +124,5 @@ function ago(timestamp) {
   return today ? date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" }) : date.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
 }
 
-streamll.RunList = RunList;
+Object.assign(streamll, { RunList, ago });
 })(window.streamll = window.streamll || {});

@@ -47,10 +47,16 @@ class Server {
     }
     return body;
   }
-  async runs() {
-    if (!this.only) return (await this.json("runs")).runs;
+  /** `{runs, more, searched}` for a query of `GET /runs`. */
+  async runs(query) {
+    if (!this.only) return this.json(query ? `runs?${query}` : "runs");
     const run = await this.json(`runs/${this.only}`);
-    return [{ run_id: this.only, program: run.program || "run", status: run.status, started_at: run.started_at, ended_at: run.ended_at }];
+    return { runs: [{ run_id: this.only, program: run.program || "run", status: run.status, started_at: run.started_at, ended_at: run.ended_at }] };
+  }
+  async report(id) {
+    const answer = await this.fetch(`runs/${encodeURIComponent(id)}/report`);
+    if (!answer.ok) throw new Error(`the server says ${answer.status}`);
+    return answer.blob();
   }
   async programs() { return this.only ? [] : (await this.json("programs")).programs; }
   start(program, inputs) {
@@ -115,14 +121,25 @@ class Enclosed {
       this.byRun.get(event.run_id).push(event);
     }
   }
-  async runs() {
-    return [...this.byRun].map(([id, events]) => {
+  async runs(query) {
+    const runs = [...this.byRun].map(([id, events]) => {
       const last = events.at(-1), begun = events.find((event) => event.event_type === "run.start");
       return {
-        run_id: id, program: begun ? begun.program : "run", started_at: events[0].timestamp,
-        status: streamll.STATUS[last.event_type] || "unfinished", ended_at: last.timestamp,
+        run_id: id, program: begun ? begun.program : "run", started_at: events[0].timestamp, title: streamll.titleOf(begun && begun.inputs),
+        status: streamll.STATUS[last.event_type] || "unfinished", ended_at: last.timestamp, context: last.context || {},
       };
     });
+    return { runs: streamll.wanted(runs, query, (run) => this.textOf(run.run_id)) };
+  }
+  /** What a run was asked and has written. */
+  textOf(id) {
+    const run = new streamll.Run(id), said = [];
+    for (const event of this.byRun.get(id)) {
+      run.feed(event);
+      if (event.event_type === "run.start") said.push(JSON.stringify(event.inputs ?? ""));
+    }
+    for (const node of run.nodes.values()) for (const attempt of node.attempts.values()) for (const field of attempt.fields.values()) said.push(field.text);
+    return [...said, run.error || ""].join("\n");
   }
   async programs() { return []; }
   open(id, add) {

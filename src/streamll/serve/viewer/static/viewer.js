@@ -1,10 +1,11 @@
 // The page: runs at the side, one of them shown, a form to start another. Puts the parts together.
 (function (streamll) {
 "use strict";
-const { set, narrow } = streamll;
+const { set, narrow, address } = streamll;
 const $ = (id) => document.getElementById(id);
 
-const POLL = 1500; // milliseconds between two looks at the list
+const POLL = 1500, SEARCH_EVERY = 4; // milliseconds between two looks at the list; of a search every so many
+const NOTED = 250; // milliseconds after which the address says the moment that is shown
 
 const enclosed = $("events");
 const trouble = { run: "", list: "" }; // what is wrong with the connection
@@ -12,45 +13,111 @@ const source = enclosed
   ? new streamll.Enclosed(JSON.parse(enclosed.textContent))
   : new streamll.Server((text) => { trouble.run = text; drawConnection(); }, streamll.askToken);
 
-const list = new streamll.RunList(show);
-const page = { startable: false, listed: (id) => list.status(id), trouble: () => trouble.run, refreshSoon };
+const search = new streamll.Search(refresh);
+const list = new streamll.RunList(chosen);
+const page = { startable: false, listed: (id) => list.status(id), trouble: () => trouble.run, refreshSoon, moved, drawn: () => actions.draw() };
 const shown = new streamll.RunPage(source, page);
+const compare = new streamll.Compare(source, (id) => show(id));
 list.over = () => (shown.player && shown.player.over ? streamll.STATUS[shown.player.events.at(-1).event_type] : null);
 const form = new streamll.Form($("form"), async (program, inputs) => {
   const started = await source.start(program, inputs);
-  list.asked.set(started.run_id, Object.values(inputs).find((value) => typeof value === "string" && value.trim() && !value.startsWith("data:")) || "");
+  list.started.set(started.run_id, { program, inputs });
   await refresh();
   show(started.run_id);
 });
+const actions = new streamll.Actions(source, shown, form, (id) => list.started.get(id), () => { if (narrow.matches) leave(); });
 let awaited = false; // the first run is to be shown as soon as there is one
+let picking = null; // the run that another one is looked for to compare it with
 
-function show(id) {
-  if (shown.id === id) return;
+// --- where the page is -------------------------------------------------------------------------------
+
+/** Show a run. `noted`: the address says so already, or `replace` it. */
+function show(id, { at = null, replace = false, noted = false } = {}) {
+  pick(null);
+  if (shown.id === id && $("compare").hidden) return;
   awaited = false;
-  shown.open(id);
-  keep(id);
+  compare.leave();
+  shown.open(id, at);
+  if (!noted) address.keep({ run: id, at }, !replace);
   list.mark(id);
 }
 
-function leave() {
-  const from = shown.id;
+function leave(noted = false) {
+  const from = compare.ids[0] || shown.id;
   awaited = false;
+  pick(null);
+  compare.leave();
   shown.leave();
-  keep(null);
+  if (noted !== true) address.keep({}, true);
   list.mark(null);
   if (from) list.focus(from); // where the keyboard came from
 }
 
-function keep(id) {
-  history.replaceState(null, "", id ? `#run=${encodeURIComponent(id)}` : location.pathname + location.search);
+function beside(id, other, noted = false) {
+  pick(null);
+  shown.leave();
+  $("nothing").hidden = true;
+  document.body.dataset.view = "run";
+  document.title = "Two runs · streamll";
+  compare.show([id, other]);
+  if (!noted) address.keep({ run: id, other }, true);
+  list.mark(other);
+  if (narrow.matches) scrollTo(0, 0);
 }
 
+/** Somebody has chosen a run in the list: to be shown, or as the other one to compare with. */
+function chosen(id) {
+  if (picking && picking !== id) beside(picking, id);
+  else if (compare.ids.length && compare.ids[0] !== id) beside(compare.ids[0], id);
+  else show(id);
+}
+
+function pick(id) {
+  picking = id;
+  $("picking").hidden = !id;
+  $("compare-with").setAttribute("aria-pressed", String(Boolean(id)));
+  if (id && narrow.matches) document.body.dataset.view = "list";
+  else if (shown.id) document.body.dataset.view = "run";
+  if (id && list.chosen) list.focus(list.chosen);
+}
+
+/** Back one step: from picking, from two runs to the first, from a run to the list. */
+function back() {
+  if (picking) pick(null);
+  else if (compare.ids.length) show(compare.ids[0]);
+  else leave();
+}
+
+/** The address was changed: by the browser's buttons, or by hand. */
+function go() {
+  const { run, at, other } = address.place();
+  if (!run) leave(true);
+  else if (other) beside(run, other, true);
+  else if (run !== shown.id) show(run, { at, noted: true });
+  else if (at === null) shown.player.follow();
+  else shown.player.seek(at);
+}
+
+let noting = 0;
+function moved() {
+  clearTimeout(noting);
+  noting = setTimeout(() => { if (shown.id) address.keep({ run: shown.id, at: actions.at }, false); }, NOTED);
+}
+
+// --- the list ----------------------------------------------------------------------------------------
+
+let looks = 0;
 async function refresh() {
+  const query = search.query;
   try {
-    list.draw(await source.runs());
+    const found = await source.runs(query);
+    if (query !== search.query) return; // something else is wanted by now
+    list.draw(found.runs, query !== "");
+    search.draw(found);
+    $("compare-with").hidden = list.runs.length < 2 && !query;
     trouble.list = "";
     drawNothing();
-    if (awaited && list.runs.length && !narrow.matches) show(list.runs[0].run_id);
+    if (awaited && list.runs.length && !narrow.matches) show(list.runs[0].run_id, { replace: true });
   } catch (problem) {
     trouble.list = problem instanceof streamll.Unauthorized ? problem.message : "the server does not answer";
   }
@@ -75,25 +142,37 @@ function drawNothing() {
   set($("nothing-text"), page.startable ? (some ? "Choose a run, or start one." : "Start a run: it appears here while it goes.") : some ? "Choose a run." : "Nothing has run yet.");
 }
 
+// --- what people do ------------------------------------------------------------------------------------
+
+const player = () => shown.player;
+const step = (by) => list.step(by, compare.ids[1] || list.chosen);
 streamll.listen({
-  j: () => list.step(1), k: () => list.step(-1), l: () => shown.toEnd(), " ": () => shown.controls.toggle(),
+  j: () => step(1), k: () => step(-1), l: () => shown.toEnd(), " ": () => shown.controls.toggle(),
   n: () => { if (form.first) { if (narrow.matches) leave(); form.first.focus(); } },
+  "/": () => { if (!search.form.hidden) { if (narrow.matches) leave(); $("q").focus(); } },
+  c: () => { if (player()) pick(picking ? null : shown.id); },
+  r: () => actions.again(), y: () => actions.copyLink(),
   "?": () => $("keys").showModal(),
   arrowleft: () => shown.controls.move(-0.02), arrowright: () => shown.controls.move(0.02),
-  home: () => shown.player && shown.player.seek(0), end: () => shown.player && shown.player.follow(), escape: leave,
+  home: () => player() && player().seek(0), end: () => player() && player().follow(), escape: back,
 });
-$("back").addEventListener("click", leave);
+$("back").addEventListener("click", back);
+$("compare-with").addEventListener("click", () => pick(picking ? null : shown.id));
+$("stop-picking").addEventListener("click", back);
+$("stop-comparing").addEventListener("click", back);
 $("help").addEventListener("click", () => $("keys").showModal());
 $("enter-token").addEventListener("click", () => { source.waved = false; begin(); });
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address says which run is shown
-  if (shown.player) $("run").focus(); else list.focus();
+  if (player() || compare.ids.length) $("run").focus(); else list.focus();
 });
+addEventListener("popstate", go);
 streamll.theme($("theme"));
 
 async function begin() {
   document.body.classList.toggle("report", !source.live);
-  const wanted = new URLSearchParams(location.hash.slice(1)).get("run") || source.only;
+  const wanted = address.place(), run = wanted.run || source.only;
+  if (location.hash) address.keep(wanted, false); // without a token
   await refresh();
   try {
     const programs = await source.programs();
@@ -101,11 +180,14 @@ async function begin() {
     form.draw(programs);
     drawNothing();
   } catch { /* the list says that nobody answers */ }
-  if (wanted) show(wanted);
-  else if (list.runs.length && !shown.player && (!source.live || !narrow.matches)) show(list.runs[0].run_id);
+  if (run && wanted.other) beside(run, wanted.other, true);
+  else if (run) show(run, { at: wanted.at, replace: true });
+  else if (list.runs.length && !shown.player && (!source.live || !narrow.matches)) show(list.runs[0].run_id, { replace: true });
   else awaited = !shown.player;
 }
-if (source.live) setInterval(() => { if (!document.hidden && !source.only) refresh(); }, POLL);
+if (source.live) setInterval(() => {
+  if (!document.hidden && !source.only && (!search.words || looks++ % SEARCH_EVERY === 0)) refresh();
+}, POLL);
 begin();
-streamll.page = { player: () => shown.player };
+streamll.page = { player, form };
 })(window.streamll = window.streamll || {});

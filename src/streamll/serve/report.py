@@ -11,7 +11,7 @@ from pathlib import Path
 from streamll.core.events import Event
 from streamll.core.wire import encode
 
-VIEWER = Path(__file__).parent / "static"
+VIEWER = Path(__file__).parent / "viewer" / "static"
 
 
 def report_html(events: Iterable[Event]) -> str:

@@ -1,4 +1,4 @@
-"""What is wrong with inputs, and where."""
+"""What is wrong with values from outside, and where."""
 
 from __future__ import annotations
 

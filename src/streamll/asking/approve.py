@@ -1,0 +1,208 @@
+"""``approve``: a tool that asks a person before it does anything."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+from streamll.asking.answers import PLACE, AnswerType
+from streamll.asking.ask import asked
+from streamll.asking.questions import NO_DEFAULT, Question, Unasked
+from streamll.context import current_scope
+from streamll.core.errors import ConfigurationError, WrongAnswer
+from streamll.core.jsonable import plain
+from streamll.core.problems import Problem, pointer
+from streamll.flow.waiting import on_event_loop
+
+
+class Decision(NamedTuple):
+    """What a person said to a call of a tool. ``arguments`` are those to change."""
+
+    allow: bool
+    arguments: Mapping[str, Any] = {}
+    reason: str | None = None
+
+
+def approve(
+    tool: Any,
+    *,
+    when: Callable[..., object] | None = None,
+    show: bool = True,
+    timeout: float | None = None,
+    default: bool | None = None,
+    to: str | None = None,
+) -> Any:
+    """Make a tool ask a person before each call, and do nothing without their yes.
+
+    Like ``ask``, of which this is a ready question, it works inside a run. The answer is ``True``
+    or ``False``, or an object: ``{"allow": True, "arguments": {…}}`` calls the tool with these
+    arguments in place of the same ones of its own, ``{"allow": False, "reason": "…"}`` tells the model why not.
+    A refusal is the tool's result, so that an agent goes on with it.
+
+    Args:
+        tool: a ``dspy.Tool``, or a function, which may be async; the same kind is returned.
+        when: called with the tool's arguments, by name; the tool is called without asking where the result is
+            false. Default: ask always.
+        show: let those who are asked see the arguments, in the ``question`` event.
+        timeout: seconds to wait; by default for ever.
+        default: ``True`` or ``False``: what holds where nobody can be asked, nobody answers in
+            time, or somebody declines to. Without it such a call fails, with the errors of ``ask``.
+        to: whose answer is wanted.
+
+    Raises:
+        ConfigurationError: ``tool`` is neither.
+    """
+    import dspy
+
+    question = _Approval(when, show, timeout, default, to)
+    if isinstance(tool, dspy.Tool):
+        return tool.model_copy(update={"func": question.before(tool.func, tool)})
+    if isinstance(tool, type) or not callable(tool):
+        raise ConfigurationError(f"approve takes a dspy.Tool or a function, not {tool!r}")
+    return question.before(tool, dspy.Tool(tool))
+
+
+class _Approval(NamedTuple):
+    """The options of ``approve``."""
+
+    when: Callable[..., object] | None
+    show: bool
+    timeout: float | None
+    default: bool | None
+    to: str | None
+
+    def before(self, function: Callable[..., Any], tool: Any) -> Callable[..., Any]:
+        """``function``, which ``tool`` describes, called only if a person allows it."""
+        signature = inspect.signature(function)
+
+        async def call_async(bound: inspect.BoundArguments) -> Any:
+            with self._asked(tool, bound) as question:
+                await question.wait_async()
+                decision: Decision = question.result()
+            if not decision.allow:
+                return _refusal(tool.name, decision)
+            result = function(*_change(bound, decision).args, **bound.kwargs)
+            return await result if inspect.isawaitable(result) else result
+
+        @functools.wraps(function)
+        async def approved_async(*args: Any, **kwargs: Any) -> Any:
+            return await call_async(signature.bind(*args, **kwargs))
+
+        @functools.wraps(function)
+        def approved(*args: Any, **kwargs: Any) -> Any:
+            bound = signature.bind(*args, **kwargs)
+            if on_event_loop() and _is_called_by_tool():
+                return call_async(bound)  # a ``dspy.Tool`` awaits what it gets
+            with self._asked(tool, bound) as question:
+                question.wait()
+                decision: Decision = question.result()
+            if not decision.allow:
+                return _refusal(tool.name, decision)
+            return function(*_change(bound, decision).args, **bound.kwargs)
+
+        return approved_async if inspect.iscoroutinefunction(function) else approved
+
+    def _asked(
+        self, tool: Any, bound: inspect.BoundArguments
+    ) -> AbstractContextManager[Question | Unasked]:
+        arguments = _by_name(bound)
+        if self.when is not None and not self.when(**arguments):
+            return Unasked(Decision(allow=True))
+        default = NO_DEFAULT if self.default is None else Decision(self.default)
+        return asked(
+            _Approvals(tool, shown=self.show), default, self.timeout,
+            text=f"Allow {tool.name}?", to=self.to, tool=tool.name,
+            arguments=plain(arguments) if self.show else None,
+        )  # fmt: skip
+
+
+class _Approvals(AnswerType):
+    """The answers to whether a tool may be called."""
+
+    def __init__(self, tool: Any, *, shown: bool) -> None:
+        arguments = {
+            name: {key: value for key, value in schema.items() if (key, value) != ("type", "Any")}
+            for name, schema in (tool.args or {}).items()
+        }
+        edited = {
+            "type": "object",
+            "properties": arguments,
+            "additionalProperties": bool(tool.has_kwargs),
+        }
+        super().__init__(
+            {
+                "type": ["boolean", "object"],
+                "properties": {
+                    "allow": {"type": "boolean"},
+                    "arguments": edited,
+                    "reason": {"type": "string"},
+                },
+                "required": ["allow"],
+                "additionalProperties": False,
+            }
+        )
+        self._types: Mapping[str, Any] = tool.arg_types or {}
+        self._shown = shown
+
+    def convert(self, answer: Any) -> Decision:
+        answer = super().convert(answer)
+        if isinstance(answer, bool):
+            return Decision(answer)
+        arguments = {
+            name: self._converted(name, value)
+            for name, value in answer.get("arguments", {}).items()
+        }
+        return Decision(answer["allow"], arguments, answer.get("reason"))
+
+    def _converted(self, name: str, value: Any) -> Any:
+        from pydantic import TypeAdapter, ValidationError
+
+        try:
+            return TypeAdapter(self._types.get(name, Any)).validate_python(value)
+        except ValidationError as error:
+            raise WrongAnswer(
+                Problem(pointer(f"{PLACE}.arguments.{name}", each["loc"]), each["msg"])
+                for each in error.errors(include_url=False, include_context=False)
+            ) from None
+
+    def told(self, value: Decision) -> Any:
+        told: dict[str, Any] = {"allow": value.allow}
+        if value.arguments and self._shown:
+            told["arguments"] = plain(value.arguments)
+        if value.reason is not None:
+            told["reason"] = value.reason
+        return told
+
+
+def _refusal(tool: str, decision: Decision) -> str:
+    said = f": {decision.reason}" if decision.reason else ""
+    return f"The call of {tool} was refused{said}"
+
+
+def _by_name(bound: inspect.BoundArguments) -> dict[str, Any]:
+    """All arguments by their names, those of a ``**kwargs`` among them."""
+    arguments = dict(bound.arguments)
+    for name, parameter in bound.signature.parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            arguments |= arguments.pop(name, {})
+    return arguments
+
+
+def _change(bound: inspect.BoundArguments, decision: Decision) -> inspect.BoundArguments:
+    """The call with the arguments that the person has changed."""
+    parameters = bound.signature.parameters
+    others = next((n for n, each in parameters.items() if each.kind is each.VAR_KEYWORD), "")
+    for name, value in decision.arguments.items():
+        if name in parameters:
+            bound.arguments[name] = value
+        else:
+            bound.arguments.setdefault(others, {})[name] = value
+    return bound
+
+
+def _is_called_by_tool() -> bool:
+    scope = current_scope()
+    return scope is not None and scope.run.current_kind() == "tool"

@@ -1,0 +1,56 @@
+"""Answers as messages through a log: written by whoever answers, heard where the program runs.
+
+Both are events outside any run (docs/wire.md). No I/O.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from streamll.asking.here import asked_here, question_of
+from streamll.core.errors import NoSuchQuestion, QuestionClosed, WrongAnswer
+from streamll.core.events import Event, StreamllEvent
+from streamll.core.run_view import MESSAGES
+
+ANSWER, REFUSED = f"{MESSAGES}answer", f"{MESSAGES}answer_refused"
+
+
+def message(kind: str, **data: Any) -> Event:
+    return StreamllEvent(event_type=kind, data=data, timestamp=time.time())
+
+
+def hear(data: Mapping[str, Any], refuse: Callable[[Event], object]) -> None:
+    """Take an answer that came through the log, if a run of this process has asked the question.
+
+    ``refuse`` gets what is told to whoever gave it, where it cannot be taken.
+    """
+    run_id, question_id = data.get("run_id"), data.get("question_id")
+    if run_id not in asked_here or not isinstance(question_id, str):
+        return
+    by, answer_id = data.get("by"), data.get("answer_id")
+    try:
+        question = question_of(run_id, question_id)
+        if "value" not in data:
+            question.decline(by)
+        else:
+            question.answer(data["value"], by, answer_id)
+    except (WrongAnswer, QuestionClosed, NoSuchQuestion) as error:
+        refuse(
+            message(
+                REFUSED, run_id=run_id, question_id=question_id, answer_id=answer_id, **told(error)
+            )
+        )
+
+
+def told(error: WrongAnswer | QuestionClosed | NoSuchQuestion) -> dict[str, Any]:
+    """Why an answer was not taken, as plain data."""
+    about: dict[str, Any] = {"error": type(error).__name__, "message": str(error)}
+    if isinstance(error, WrongAnswer):
+        about["problems"] = [
+            {"place": each.place, "message": each.message} for each in error.problems
+        ]
+    elif isinstance(error, QuestionClosed):
+        about |= {"outcome": error.outcome, "by": error.by}
+    return about

@@ -1,0 +1,296 @@
+"""Reads one run of a server: asks again wherever a connection breaks off, and starts or stops the run.
+
+Everything here runs on one event loop, its reader's or one in a thread (``flow.bridge``). What came is
+yielded in batches, each event once and in order: after a break the server is asked for what comes
+after the last event. What is not here: what the events say (``remote.stream``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from http import HTTPStatus
+from typing import Any, NoReturn
+
+import msgspec
+
+from streamll.core.compact import CompactReader
+from streamll.core.errors import (
+    ConfigurationError,
+    InvalidInputs,
+    NoSuchRun,
+    RunUnavailable,
+    TokenRefused,
+)
+from streamll.core.events import TERMINAL, Event
+from streamll.core.jsonable import render
+from streamll.core.positions import Position, position
+from streamll.core.problems import Problem
+from streamll.flow.retry import Backoff
+
+BACKOFF = Backoff(attempts=1_000_000, base=0.1, factor=2.0, cap=5.0)
+FIRST_PATIENCE_S = 5.0
+"""How long a server is tried that has never answered: then the address is wrong rather than away."""
+CONNECT_S = 10.0
+SILENCE_S = 60.0
+"""A connection on which nothing comes for so long is given up; a server sends heartbeats every 15 s."""
+CANCEL_S = 5.0
+"""How long a reader that leaves waits for its request to stop the run."""
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """What is read, and from where. Without ``run_id`` the run is started with ``body`` first."""
+
+    url: str
+    run_id: str | None = None
+    body: Mapping[str, Any] | None = None
+    token: str | None = None
+    after: Position | None = None
+    patience: float = 60.0
+    http: Mapping[str, Any] = {}
+
+
+class _Broken(Exception):
+    """An attempt failed in a way that another one may not. ``retry_after``: seconds."""
+
+    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class Reading:
+    """The batches of a run's events, as an async iterable. ``cancel`` may be called from any thread."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.run_id = target.run_id
+        self.cancelling = False
+        self._after = target.after
+        self._reached_end = False
+        self._answered = False
+        self._lib = _http_library()
+        self._client: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Task[None] | None = None
+
+    def __aiter__(self) -> AsyncIterator[list[Event]]:
+        return self._read()
+
+    def cancel(self) -> None:
+        """Ask the server to stop the run; now, or as soon as it is known."""
+        self.cancelling = True
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody reads any more
+                self._loop.call_soon_threadsafe(self._send_cancel)
+
+    async def _read(self) -> AsyncGenerator[list[Event], None]:
+        headers = (
+            {} if self.target.token is None else {"authorization": f"Bearer {self.target.token}"}
+        )
+        timeout = self._lib.Timeout(SILENCE_S, connect=CONNECT_S)
+        options = {"timeout": timeout, **self.target.http}
+        options["headers"] = {**headers, **options.get("headers", {})}
+        async with self._lib.AsyncClient(**options) as self._client:
+            try:
+                if self.run_id is None:
+                    self.run_id = await self._start()
+                self._loop = asyncio.get_running_loop()
+                if self.cancelling:
+                    self._send_cancel()
+                async with contextlib.aclosing(self._follow()) as batches:
+                    async for batch in batches:
+                        yield batch
+            finally:
+                if self._stopping is not None:
+                    await asyncio.wait({self._stopping}, timeout=CANCEL_S)
+                    self._stopping.cancel()
+
+    # --- events ---------------------------------------------------------------------------------
+
+    async def _follow(self) -> AsyncGenerator[list[Event], None]:
+        """All that comes, over as many connections as it takes."""
+        tries = _Tries(self)
+        while not self._reached_end:
+            began = time.monotonic()
+            try:
+                async with contextlib.aclosing(self._connection()) as batches:
+                    async for batch in batches:
+                        tries.succeeded()
+                        self._reach(batch)
+                        yield batch
+                reason = _Broken("the server has ended the stream before the run's end")
+            except _Broken as broken:
+                reason = broken
+            except self._lib.TransportError as error:
+                reason = _Broken(_told(error))
+            if time.monotonic() - began > BACKOFF.cap:
+                tries.succeeded()
+            if not self._reached_end:
+                await tries.wait(reason)
+
+    def _reach(self, batch: list[Event]) -> None:
+        for event in reversed(batch):
+            if event.seq is not None and event.run_id is not None:
+                self._after = position(event)
+                break
+        self._reached_end = batch[-1].event_type in TERMINAL
+
+    async def _connection(self) -> AsyncGenerator[list[Event], None]:
+        """What one connection brings."""
+        query = {"compact": "1"} | ({} if self._after is None else {"after": str(self._after)})
+        frames, reader = Frames(), CompactReader()
+        async with self._client.stream("GET", f"{self._run_url}/events", params=query) as response:
+            if response.status_code == HTTPStatus.NO_CONTENT:
+                self._answered = self._reached_end = True
+                return
+            if response.status_code != HTTPStatus.OK:
+                await response.aread()
+                self._refuse(response)
+            self._answered = True
+            async for chunk in response.aiter_bytes():
+                batch: list[Event] = []
+                for frame in frames.feed(chunk):
+                    event = reader.read(frame)
+                    if event.event_type == "stream.error":
+                        if batch:
+                            yield batch
+                        raise _Broken(
+                            f"{event.data.get('error_type')}: {event.data.get('message')}"
+                        )
+                    batch.append(event)
+                if batch:
+                    yield batch
+
+    @property
+    def _run_url(self) -> str:
+        return f"{self.target.url}/runs/{self.run_id}"
+
+    # --- requests -------------------------------------------------------------------------------
+
+    async def _start(self) -> str:
+        """Start the run. Asked again only where the server cannot have started it."""
+        tries, url = _Tries(self), f"{self.target.url}/runs"
+        body = msgspec.json.encode(self.target.body, enc_hook=render)
+        while True:
+            try:
+                response = await self._client.post(
+                    url, content=body, headers={"content-type": "application/json"}
+                )
+            except (self._lib.ConnectError, self._lib.ConnectTimeout) as error:
+                await tries.wait(_Broken(_told(error)))
+                continue
+            except self._lib.TransportError as error:
+                raise RunUnavailable(
+                    f"{url} broke off ({_told(error)}): whether the run was started is not known"
+                ) from error
+            self._answered = True
+            if response.status_code == HTTPStatus.ACCEPTED:
+                return str(response.json()["run_id"])
+            try:
+                self._refuse(response, starting=True)
+            except _Broken as broken:
+                await tries.wait(broken)
+
+    def _send_cancel(self) -> None:
+        if self._stopping is None and not self._reached_end:
+            self._stopping = asyncio.ensure_future(self._cancel())
+
+    async def _cancel(self) -> None:
+        tries = _Tries(self)
+        while not self._reached_end:
+            try:
+                response = await self._client.delete(self._run_url)
+            except self._lib.TransportError as error:
+                broken = _Broken(_told(error))
+            else:
+                if response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+                    return
+                broken = _Broken(f"status {response.status_code}")
+            await tries.wait(broken)
+
+    def _refuse(self, response: Any, *, starting: bool = False) -> NoReturn:
+        """Raise what an answer says that is no stream."""
+        status, url = response.status_code, str(response.request.url).partition("?")[0]
+        told: Mapping[str, Any] = {}
+        with contextlib.suppress(ValueError):
+            told = told if not isinstance(found := json.loads(response.content), dict) else found
+        message = str(told.get("error", "")) or f"status {status}"
+        if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            later = response.headers.get("retry-after", "")
+            raise _Broken(f"{status}: {message}", float(later) if later.isdecimal() else None)
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            raise TokenRefused(f"{url} refuses the token ({message}): pass a valid token=")
+        if starting and status == HTTPStatus.BAD_REQUEST:
+            problems = told.get("problems") or [{"place": "", "message": message}]
+            raise InvalidInputs([Problem(each["place"], each["message"]) for each in problems])
+        if status == HTTPStatus.NOT_FOUND and not starting:
+            raise NoSuchRun(f"{url}: {message}")
+        if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND):
+            raise ConfigurationError(f"{url}: {message}")
+        raise RunUnavailable(f"{url} answers {status}, which is no streamll server's: {message}")
+
+
+class _Tries:
+    """Attempts in a row that failed, and how long to wait before the next."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self.succeeded()
+
+    def succeeded(self) -> None:
+        self._failures, self._since = 0, 0.0
+
+    async def wait(self, broken: _Broken) -> None:
+        """Wait for the next attempt; ``RunUnavailable`` once it has been long enough."""
+        reading, now = self._reading, time.monotonic()
+        self._since = self._since or now
+        self._failures += 1
+        delay = BACKOFF.delay(self._failures, broken.retry_after) or BACKOFF.cap
+        patience = reading.target.patience
+        if not reading._answered:  # noqa: SLF001
+            patience = min(patience, FIRST_PATIENCE_S)
+        if now - self._since >= patience:
+            read = reading._after  # noqa: SLF001
+            on = "" if read is None else f"; to read on later, pass after={str(read)!r}"
+            raise RunUnavailable(
+                f"{reading.target.url} could not be read for {patience:g} s ({broken}){on}"
+            )
+        await asyncio.sleep(min(delay, max(0.0, self._since + patience - now)))
+
+
+class Frames:
+    """Cuts an event stream (WHATWG HTML, "Server-sent events") into the data of its frames."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            name, _, value = line.rstrip(b"\r").partition(b":")
+            if name == b"data":
+                self._data.append(value.removeprefix(b" "))
+            elif not line.rstrip(b"\r") and self._data:
+                yield b"\n".join(self._data)
+                self._data = []
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
+
+
+def _http_library() -> Any:
+    """What is there: DSPy's own dependencies bring one of the two."""
+    try:
+        import httpx
+    except ImportError:
+        try:
+            import httpx2
+        except ImportError:
+            raise ConfigurationError("streamll.connect needs httpx: pip install httpx") from None
+        return httpx2
+    return httpx

@@ -1,0 +1,172 @@
+"""The events of a server's run: the shape of ``streamll.stream``'s, read over HTTP.
+
+``with`` gives a ``RemoteStream``, ``async with`` an ``AsyncRemoteStream``: one class but for what
+waits. Reading is done by ``remote.reading``, behind a bridge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+from streamll.core.errors import RunFailed, RunLost, StreamCancelled
+from streamll.core.events import Event, RunCancelled, RunEnd, RunError
+from streamll.core.positions import Position, position
+from streamll.core.run_view import RUN_LOST, RunView, qualified
+from streamll.flow.bridge import Bridge, Mapped
+from streamll.remote.reading import CANCEL_S, Reading
+from streamll.streams.stream_events import token_of
+
+BATCHES_AHEAD = 8
+"""Chunks of a connection that wait for a reader; the rest waits at the server."""
+
+
+class _RemoteStream(Bridge):
+    """What both streams are. Events come as they happen; after ``run.error``, ``RunFailed`` is raised."""
+
+    closed_by_loop = False
+
+    def __init__(self, reading: Reading, *, on_loop: bool) -> None:
+        super().__init__(reading, capacity=BATCHES_AHEAD, name="connection")
+        self._remote = reading
+        self._view = RunView(keep_values=True)
+        self._left = False
+        self._last: Event | None = None
+        self._producer.start(on_loop=on_loop)
+
+    def _feed(self, read: list[list[Event]]) -> Iterator[Event]:
+        for batch in read:
+            for event in batch:
+                if event.seq is not None:
+                    self._last = event
+                yield self._view.feed(event)
+
+    def _end(self, error: Exception | None) -> tuple[()]:
+        super()._end(error)
+        self._raise_failure()
+        return ()
+
+    def _raise_failure(self) -> None:
+        end = self._view.end
+        if isinstance(end, RunError):
+            kind = RunLost if end.error_type == RUN_LOST else RunFailed
+            raise kind(end.error_type, end.message, end.partial)
+        if isinstance(end, RunCancelled):
+            raise StreamCancelled("the run was cancelled, so there is no result")
+
+    @property
+    def run_id(self) -> str | None:
+        """The id of the run; ``None`` until the server has started it."""
+        return self._remote.run_id
+
+    @property
+    def position(self) -> Position | None:
+        """How far it has been read: ``connect(url, after=…)`` goes on from here, in any process."""
+        return self._remote.target.after if self._last is None else position(self._last)
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The text of each field so far, corrected and without superseded attempts, by its name, or
+        by ``"predictor.field"`` where several predictors have it.
+        """
+        return self._named(self._view.texts())
+
+    @property
+    def value(self) -> dict[str, Any] | None:
+        """What the program has returned, as ``result`` gives it; ``None`` until then."""
+        end = self._view.end
+        if not isinstance(end, RunEnd):
+            return None
+        if end.outputs is not None:
+            return dict(end.outputs)
+        values: dict[tuple[str | None, str], Any] = {}
+        for field in self._view.fields.values():
+            if not field.identity.candidate:
+                is_typed = field.value is not None and field.value.is_complete
+                values[field.owner] = field.value.value if is_typed and field.value else field.text
+        return self._named(values)
+
+    @staticmethod
+    def _named(by_owner: dict[tuple[str | None, str], Any]) -> dict[str, Any]:
+        names = [name for _, name in by_owner]
+        return {
+            name if names.count(name) == 1 else qualified(predictor, name): value
+            for (predictor, name), value in by_owner.items()
+        }
+
+    def text(self, field: str) -> str:
+        """What has been read of ``field``, corrected and without superseded attempts.
+
+        Raises:
+            UnknownFieldError: nothing of such a field has been read.
+            AmbiguousFieldError: several predictors have the field; the message lists them.
+        """
+        return self._view.text(field)
+
+    def tokens(self, field: str | None = None) -> Mapped[str]:
+        """The text of ``field`` (default: of every field) in pieces, as it comes.
+
+        Text that a retry supersedes cannot be taken back here; read the events for that.
+        """
+        return Mapped(self, lambda event: filter(None, (token_of(event, field),)))
+
+    def cancel(self) -> None:
+        """Have the server stop the run, and go on reading: its last events come, up to ``run.cancelled``.
+
+        Then reading raises ``StreamCancelled``. Any thread may call this; it never waits.
+        """
+        self._remote.cancel()
+
+    def interrupt(self) -> None:
+        self._producer.channel.interrupt()
+
+    def leave(self) -> None:
+        """Stop reading, without waiting. The run goes on at the server."""
+        self._left = self._left or not self._over
+        super().leave()
+
+    def _outcome(self) -> dict[str, Any]:
+        self._raise_failure()
+        if self.value is None:
+            raise StreamCancelled("the run's end was not read, so there is no result")
+        return self.value
+
+
+class RemoteStream(_RemoteStream):
+    """The events of a server's run, read from this thread. Made by ``with streamll.connect(…)``."""
+
+    def result(self) -> dict[str, Any]:
+        """Read to the end and return what the program returned, by the fields' names.
+
+        These are the program's outputs where the server's events include them; otherwise every
+        field as it was written last, typed ones as plain data.
+
+        Raises:
+            RunFailed: the program raised; ``RunLost``: its process is gone.
+            StreamCancelled: the run was cancelled, or the stream was left before the end.
+            RunUnavailable: the server can no longer be read.
+        """
+        for _ in self:
+            pass
+        return self._outcome()
+
+    def close(self) -> None:
+        """Stop reading; a request to stop the run is sent before."""
+        self.leave()
+        if self._remote.cancelling:
+            self._producer.join(CANCEL_S)
+
+    async def aclose(self) -> None:
+        """``close``, where something reads it on an event loop."""
+        await asyncio.to_thread(self.close)
+
+
+class AsyncRemoteStream(_RemoteStream):
+    """The events of a server's run, on an event loop. Made by ``async with streamll.connect(…)``."""
+
+    async def result(self) -> dict[str, Any]:
+        """Read to the end and return what the program returned, as ``RemoteStream.result`` does."""
+        async for _ in self:
+            pass
+        return self._outcome()

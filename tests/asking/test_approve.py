@@ -1,0 +1,176 @@
+"""Tools that ask a person first."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+
+import dspy
+import pytest
+
+import streamll
+from streamll.core.errors import ConfigurationError, NobodyToAsk, WrongAnswer
+from streamll.core.ordering import OrderCheck
+
+sent = []
+
+
+def send_mail(to: str, copies: int = 1, on: dt.date | None = None) -> str:
+    """Send a mail."""
+    sent.append((to, copies, on))
+    return f"sent to {to}"
+
+
+async def send_mail_async(to: str, copies: int = 1) -> str:
+    """Send a mail."""
+    await asyncio.sleep(0)
+    return send_mail(to, copies)
+
+
+@pytest.fixture(autouse=True)
+def nothing_sent():
+    sent.clear()
+
+
+def turn(name, **arguments):
+    return {"next_thought": "I see.", "next_tool_name": name, "next_tool_args": arguments}
+
+
+@pytest.fixture
+def agent(practice):
+    """``agent(tool)``: a ReAct agent that sends one mail and says what it saw."""
+    dspy.configure(lm=practice.lm(), adapter=dspy.ChatAdapter())
+
+    def answer(request):
+        text = request.messages[-1].text
+        if "next_tool_name" not in request.messages[0].text:
+            return {"reasoning": "Done.", "answer": text}
+        if "observation_0" in text:
+            return turn("finish")
+        return turn("send_mail", to="ada@example.org", copies=2)
+
+    practice.respond(answer)
+    return lambda *tools: dspy.ReAct("question -> answer", tools=list(tools))
+
+
+def run(program, answer, *, on_loop=False, **options):
+    seen = []
+
+    def see(events, event):
+        seen.append(event)
+        if event.event_type == "question":
+            events.answer(event, answer)
+
+    async def read():
+        async with streamll.stream(program, **options)(question="x") as events:
+            async for event in events:
+                see(events, event)
+            return events.value
+
+    if on_loop:
+        return seen, asyncio.run(read())
+    with streamll.stream(program, **options)(question="x") as events:
+        for event in events:
+            see(events, event)
+        return seen, events.value
+
+
+ANSWERS = [
+    (True, [("ada@example.org", 2, None)], "sent to ada@example.org"),
+    ({"allow": True, "arguments": {"copies": 5}}, [("ada@example.org", 5, None)], "sent to ada"),
+    (
+        {"allow": False, "reason": "Ada is away"},
+        [],
+        "The call of send_mail was refused: Ada is away",
+    ),
+    (False, [], "The call of send_mail was refused"),
+]
+
+
+@pytest.mark.parametrize("on_loop", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize(("said", "mails", "observed"), ANSWERS)
+def test_an_agent_goes_on_with_what_a_person_decided(agent, said, mails, observed, on_loop):
+    """A sync and an async tool; the agent sees the refusal as the tool's result."""
+    tool = dspy.Tool(send_mail_async, name="send_mail") if on_loop else send_mail
+    seen, value = run(agent(streamll.approve(tool)), said, on_loop=on_loop)
+    assert sent == mails
+    assert observed in value.trajectory["observation_0"]
+    question = next(event for event in seen if event.event_type == "question")
+    assert (question.tool, question.arguments) == (
+        "send_mail", {"to": "ada@example.org", "copies": 2},
+    )  # fmt: skip
+    assert question.path[-1] == "send_mail"  # inside the tool's call
+    OrderCheck().check_all(seen)
+
+
+@pytest.mark.parametrize("names", [["send_mail"], "*"])
+@pytest.mark.parametrize("on_loop", [False, True], ids=["sync", "async"])
+def test_the_tools_of_an_agent_one_cannot_edit(agent, names, on_loop):
+    """``instrument(approve=…)``; an async agent calls a sync tool on its event loop."""
+    program = agent(send_mail)
+    _, value = run(program, answer=True, on_loop=on_loop)
+    assert len(sent) == 1
+    streamll.instrument(program, approve=names, sinks=[])
+    seen, value = run(program, {"allow": False, "reason": "No."}, on_loop=on_loop)
+    assert len(sent) == 1
+    assert value.trajectory["observation_0"] == "The call of send_mail was refused: No."
+    asked = [event.tool for event in seen if event.event_type == "question"]
+    assert asked == (["send_mail"] if names == ["send_mail"] else ["send_mail", "finish"])
+
+
+def test_a_function_stays_a_function():
+    asks = streamll.approve(send_mail, when=lambda to, copies=1, on=None: copies > 1)
+
+    class Sends(dspy.Module):
+        def forward(self, **_):
+            return [asks("ada"), asks("bob", 2), asks(to="eve", copies=3)]
+
+    _, value = run(Sends(), {"allow": True, "arguments": {"on": "2027-01-02", "to": "joe"}})
+    assert sent == [
+        ("ada", 1, None), ("joe", 2, dt.date(2027, 1, 2)), ("joe", 3, dt.date(2027, 1, 2)),
+    ]  # fmt: skip
+    assert value == ["sent to ada", "sent to joe", "sent to joe"]
+    assert dspy.Tool(asks).args == dspy.Tool(send_mail).args
+    assert asks.__doc__ == "Send a mail."
+
+
+def test_wrong_changes_are_named_and_the_question_stays_open():
+    class Sends(dspy.Module):
+        def forward(self, **_):
+            return streamll.approve(send_mail)("ada")
+
+    with streamll.stream(Sends())() as events:
+        for event in events:
+            if event.event_type == "question":
+                for said, place in [
+                    ("yes", "answer"),
+                    ({"arguments": {}}, "answer"),
+                    ({"allow": True, "arguments": {"copies": "many"}}, "answer.arguments.copies"),
+                    ({"allow": True, "arguments": {"cc": "bob"}}, "answer.arguments"),
+                    ({"allow": True, "arguments": {"on": "soon"}}, "answer.arguments.on"),
+                ]:
+                    with pytest.raises(WrongAnswer) as refused:
+                        events.answer(event, said)
+                    assert refused.value.problems[0].place == place
+                events.answer(event, value=True)
+        assert events.value == "sent to ada"
+
+
+def test_what_is_not_to_be_shown_is_in_no_event():
+    class Sends(dspy.Module):
+        def forward(self, **_):
+            return streamll.approve(send_mail, show=False)("a-secret-address")
+
+    seen, _ = run(Sends(), {"allow": True, "arguments": {"to": "another-secret"}})
+    assert sent == [("another-secret", 1, None)]
+    assert "secret" not in repr(seen)
+
+
+def test_where_nobody_can_be_asked():
+    with pytest.raises(NobodyToAsk):
+        streamll.approve(send_mail)("ada")
+    assert "refused" in streamll.approve(send_mail, default=False)("ada")
+    assert sent == []
+    assert streamll.approve(send_mail, default=True)("ada") == "sent to ada"
+    with pytest.raises(ConfigurationError, match="dspy.Tool or a function"):
+        streamll.approve("send_mail")
