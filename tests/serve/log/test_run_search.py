@@ -34,7 +34,7 @@ def run(name, *, program="QA", at=0.0, context=None, inputs=None, end=ev.RunEnd,
         scribe.add(end, ROOT, **message)
     replace = msgspec.structs.replace
     return [
-        replace(each, identity=replace(each.identity, run_id=name), context=context,
+        replace(each, identity=replace(each.identity, run_id=name), context=context or {},
                 timestamp=each.timestamp + at)
         for each in scribe.events
     ]  # fmt: skip
@@ -126,6 +126,13 @@ def test_the_answer_says_what_it_covers(client, monkeypatch):
         assert found(client, q="where is") == ["r0"]
     assert client.get("/runs?q=q").json()["searched"] == {"runs": 5, "texts": 5}
     assert client.get("/runs?q=qa&limit=1").json()["more"] is True
+
+
+def test_a_run_that_takes_too_long_leaves_time_for_the_others(client, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(search, "RUN_S", 0.0)
+        assert client.get("/runs?q=zzz").json()["searched"] == {"runs": 5, "texts": 0}
+    assert client.get("/runs?q=zzz").json()["searched"]["texts"] == 0, "not tried again at once"
 
 
 def test_of_a_very_long_run_the_beginning_is_searched(monkeypatch):

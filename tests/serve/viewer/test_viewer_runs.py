@@ -34,7 +34,7 @@ def made(name, question=None, *words, context=None, at=0.0, program="QA"):
     scribe.add(ev.RunEnd, ROOT, duration=0.1 * len(scribe.events), lm_calls=1,
                completion_tokens=len(words))  # fmt: skip
     return [
-        replace(each, identity=replace(each.identity, run_id=name), context=context, timestamp=each.timestamp + at)
+        replace(each, identity=replace(each.identity, run_id=name), context=context or {}, timestamp=each.timestamp + at)
         for each in scribe.events
     ]  # fmt: skip
 

@@ -9,6 +9,7 @@ Not searched: prompts, arguments and results of tools, events of one's own, and 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import math
@@ -32,6 +33,12 @@ from streamll.serve.log.run_log import RunLog
 
 SEARCH_S = 2.0
 """How long texts are read for one search."""
+
+RUN_S = 0.5
+"""How long one run is read: in a log without an index, one that never ended is looked for to the end …"""
+
+SLOW_S, SLOW_RUNS = 60.0, 1_000
+"""… and where that took longer, not again for a while, so that others have their turn."""
 
 TEXT_CHARACTERS = 100_000
 """Of a run, the first so many are searched."""
@@ -84,6 +91,7 @@ class RunSearch:
         self._run_log = run_log
         self._texts: dict[str, str] = {}  # of runs that have ended
         self._kept = 0
+        self._slow: dict[str, float] = {}  # until when they are not tried again
 
     async def find(
         self, wanted: RunFilter, count: int, fits: Callable[[Run], bool] = lambda _: True
@@ -115,27 +123,33 @@ class RunSearch:
 
     async def _text(self, run: Run, until: float) -> str | None:
         """What the run was asked and has written, in lower case; ``None`` if there is no time."""
-        run_id = run["run_id"]
+        run_id, now = run["run_id"], time.monotonic()
         if run_id in self._texts:
             return self._texts[run_id]
-        if time.monotonic() > until:
+        if now > until or self._slow.get(run_id, now) > now:
             return None
-        said, is_over = RunText(), False
-        with contextlib.suppress(LogAway):
-            async with contextlib.aclosing(self._run_log.history(Position(run_id))) as batches:
-                async for items in batches:
-                    for item in items:
-                        said.feed(item.event)
-                    is_over = items[-1].event.event_type in TERMINAL
-                    if said.is_full:
-                        break
-                    if time.monotonic() > until and not is_over:
-                        return None
-            text = said.text
-            if is_over or said.is_full:
-                self._keep(run_id, text)
-            return text
-        return None
+        try:
+            return await asyncio.wait_for(self._read(run_id), min(RUN_S, until - now))
+        except LogAway:
+            return None
+        except asyncio.TimeoutError:
+            if len(self._slow) >= SLOW_RUNS:
+                self._slow.clear()
+            self._slow[run_id] = now + SLOW_S
+            return None
+
+    async def _read(self, run_id: str) -> str:
+        said, is_whole = RunText(), False
+        async with contextlib.aclosing(self._run_log.history(Position(run_id))) as batches:
+            async for items in batches:
+                for item in items:
+                    said.feed(item.event)
+                is_whole = said.is_full or items[-1].event.event_type in TERMINAL
+                if said.is_full:
+                    break
+        if is_whole:
+            self._keep(run_id, said.text)
+        return said.text
 
     def _keep(self, run_id: str, text: str) -> None:
         self._texts[run_id] = text
