@@ -55,7 +55,7 @@ def page() -> str:
             interface(ModelUsage, "", bases=()),
             totals,
             *(interface(kind, name) for name, kind in ev.KINDS.items()),
-            "\n/** An event of a kind that this client knows; `isCustom` tells the others. */\n",
+            "\n/** An event of a kind that this client knows; `asCustom` tells the others. */\n",
             "export type RunEvent =\n",
             *(f"  | {kind.__name__}\n" for kind in kinds),
             "  ;\n",

@@ -99,6 +99,7 @@ RULES = {
     "serve": Rule(
         {
             ".",
+            ".asking",
             ".brokers",
             ".consumer",
             ".core",
@@ -129,6 +130,7 @@ RULES = {
             ".testing",
             "dspy",
             "msgspec",
+            "pydantic",
             ".exports",
             "uvicorn",
         },

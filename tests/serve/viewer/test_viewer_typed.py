@@ -141,7 +141,7 @@ def grown(value, chunk=5):
 def test_any_value_is_the_same_grown_and_whole(report, value):
     page = report(grown(value))
     shown = page.evaluate(
-        "JSON.stringify([...streamll.page.player().run.nodes.values()][0].attempt({}).field('plan').value)"
+        "JSON.stringify([...streamll.page.player().run.nodes.values()][0].attempts.of({}).field('plan').value)"
     )
     assert json.loads(shown) == value
     grown_html = page.inner_html(".field[data-field=plan] .text")

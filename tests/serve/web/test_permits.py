@@ -104,6 +104,7 @@ def rows(run, response):
         "GET /runs/{run_id}": Row(run, 200, 404, 200, None, none),
         "DELETE /runs/{run_id}": Row(run, 200, 404, 403, None, none),
         "GET /runs/{run_id}/events": Row(f"{run}/events", 200, 404, 200, None, f"{none}/events"),
+        "POST /runs/{run_id}/answers": Row(f"{run}/answers", 404, 404, 403, {"question_id": "q", "value": 1}, f"{none}/answers"),
         "GET /runs/{run_id}/report": Row(f"{run}/report", 200, 404, 200, None, f"{none}/report"),
         "POST /ai/{program}": Row("/ai/qa", 200, 200, 403, {"id": "new", "messages": CHAT}),
         "POST /ai": Row("/ai?program=qa", 200, 200, 403, {"id": "new", "messages": CHAT}),

@@ -38,7 +38,8 @@ export interface ModelUsage {
  * What a run used, superseded attempts included; the base of the three last events.
  * `time_to_first_token` is the reader's: from the run's start to the first token of any field, with all that
  * the program did before. A count of tokens is missing where any part of it is not known; what was reported
- * all the same is in `usage`, by model.
+ * all the same is in `usage`, by model. `waited` are the seconds of `duration` in which the run had asked a
+ * person something.
  */
 export interface Totals {
   readonly duration?: number;
@@ -51,6 +52,7 @@ export interface Totals {
   readonly cache_write_tokens?: number;
   readonly reasoning_tokens?: number;
   readonly usage?: readonly ModelUsage[];
+  readonly waited?: number;
 }
 
 /** The outermost captured call of `program` begins. */
@@ -397,6 +399,39 @@ export interface TraceEnd extends Shared {
   readonly error_type?: string;
 }
 
+/**
+ * The program asks a person and waits (`streamll.ask`).
+ * `schema` is the answer's JSON Schema (2020-12). Of a tool call that is to be allowed (`streamll.approve`),
+ * `tool` is its name and `arguments` what it would be called with. `to` says whose answer is wanted,
+ * `lapses_at` when it is no longer waited for, in seconds since the epoch.
+ */
+export interface Question extends Shared {
+  readonly event_type: "question";
+  readonly question_id: string;
+  readonly text: string;
+  readonly schema?: Readonly<Record<string, unknown>>;
+  readonly tool?: string;
+  readonly arguments?: Readonly<Record<string, unknown>>;
+  readonly to?: string;
+  readonly lapses_at?: number;
+}
+
+/**
+ * A question is no longer open, after `waited` seconds.
+ * `outcome` is `"answered"`, `"lapsed"` (nobody answered in time) or `"withdrawn"` (the program was stopped,
+ * or somebody declined to answer). `value` is the answer as JSON has it, or the default that stands in for
+ * it; `by` is who gave it, where that is known, and `answer_id` what the one who gave it called it.
+ */
+export interface Answer extends Shared {
+  readonly event_type: "answer";
+  readonly question_id: string;
+  readonly outcome: string;
+  readonly value?: unknown;
+  readonly by?: string;
+  readonly waited?: number;
+  readonly answer_id?: string;
+}
+
 /** `count` events were lost before this one. It has no `seq` of its own. */
 export interface StreamGap extends Shared {
   readonly event_type: "stream.gap";
@@ -404,7 +439,7 @@ export interface StreamGap extends Shared {
   readonly reason: string;
 }
 
-/** An event of a kind that this client knows; `isCustom` tells the others. */
+/** An event of a kind that this client knows; `asCustom` tells the others. */
 export type RunEvent =
   | RunStart
   | RunEnd
@@ -439,6 +474,8 @@ export type RunEvent =
   | Status
   | TraceStart
   | TraceEnd
+  | Question
+  | Answer
   | StreamGap
   ;
 
@@ -477,6 +514,8 @@ export const KINDS: ReadonlySet<string> = new Set([
   "status",
   "trace.start",
   "trace.end",
+  "question",
+  "answer",
   "stream.gap",
 ]);
 

@@ -1,7 +1,7 @@
 // Requests with a token, and what their answers mean.
 import { StreamllError, type ErrorCode } from "./errors.js";
 
-/** A token, or who is asked for one: for the first, and for another one where the server refuses `refused`. */
+/** A token, or who is asked for one: for the first, and for another one where the server refuses `refused` ("" if it got none). */
 export type Token = string | ((refused: string | undefined) => string | null | undefined | Promise<string | null | undefined>);
 
 export interface HttpOptions {
@@ -42,7 +42,7 @@ export class Http {
       if (answer.status !== 401) return answer;
       await answer.body?.cancel();
       if (sent !== this.token) continue; // another request has asked meanwhile
-      const other = (await this.ask?.(sent)) as string | null | undefined;
+      const other = (await this.ask?.(sent ?? "")) as string | null | undefined;
       if (!other || other === sent) throw new StreamllError("unauthorized", sent ? "the server does not accept the token" : "the server needs a token", { status: 401 });
       this.token = other;
     }

@@ -22,7 +22,7 @@ export interface ReadOptions extends RunOptions, HttpOptions {
 
 export interface StartOptions<P extends Signature = AnySignature> extends Omit<ReadOptions, "after"> {
   /** Its name; may be left out where the server has only one. */
-  program?: string;
+  program?: P extends { program: infer Name } ? Name : string;
   inputs: P["inputs"];
   /** Added to every event of the run. */
   context?: Readonly<Record<string, unknown>>;
@@ -89,9 +89,9 @@ export function openRun<P extends Signature = AnySignature>(url: string | URL, o
   return new Run<P>(way, null, options);
 }
 
-/** Whether an event is one of the program's own, or of a kind that is newer than this client. */
-export function isCustom(event: Shared & { event_type: string }): event is CustomEvent {
-  return !KINDS.has(event.event_type);
+/** The event, if it is one of the program's own or of a kind that is newer than this client; otherwise null. */
+export function asCustom(event: Shared & { readonly event_type: string }): CustomEvent | null {
+  return KINDS.has(event.event_type) ? null : event;
 }
 
 const SILENCE = 60_000;
@@ -112,7 +112,7 @@ function wayOf(server: URL, http: Http, { transport = "sse", silence = SILENCE, 
       const place = at(url(id!, "/ws"), position, compact);
       place.protocol = place.protocol.replace("http", "ws");
       if (http.token) place.searchParams.set("token", http.token);
-      return overWebSocket((there) => new Socket(there.href), place, () => http.ok(url(id!)), listener, signal);
+      return overWebSocket((there) => new Socket(there.href), place, () => http.ok(url(id!)), silence, listener, signal);
     },
   };
 }

@@ -30,6 +30,7 @@ export async function overSSE(http: Http, url: URL, init: RequestInit, silence: 
   if (signal.aborted) own.abort();
   const frames = new FrameReader(), decoder = new Decoder();
   try {
+    heard();
     const answer = await http.fetch(url, { ...init, headers: { accept: "text/event-stream", ...(init.headers as object) }, signal: own.signal });
     if (answer.status === 204) return { over: true };
     if (passes(answer.status)) return { error: await refusal(answer), wait: retryAfter(answer) };
@@ -64,12 +65,13 @@ const NORMAL = 1000, POLICY_VIOLATION = 1008;
  * The same over a WebSocket. No status tells a browser why one was refused: `look` asks over HTTP,
  * and throws if there is no sense in coming back.
  */
-export async function overWebSocket(make: (url: URL) => WebSocket, url: URL, look: () => Promise<unknown>, listener: Listener, signal: AbortSignal): Promise<Ended> {
+export async function overWebSocket(make: (url: URL) => WebSocket, url: URL, look: () => Promise<unknown>, silence: number, listener: Listener, signal: AbortSignal): Promise<Ended> {
   const decoder = new Decoder();
   let opened = false, problem: unknown;
   const code = await new Promise<number>((resolve) => {
     const socket = make(url), leave = () => { resolve(0); socket.close(); };
-    socket.onopen = () => { opened = true; listener.opened(); };
+    const timer = silence ? setTimeout(leave, silence) : undefined;
+    socket.onopen = () => { opened = true; clearTimeout(timer); listener.opened(); };
     socket.onmessage = ({ data }) => {
       if (signal.aborted || problem) return;
       try {
@@ -80,7 +82,7 @@ export async function overWebSocket(make: (url: URL) => WebSocket, url: URL, loo
       }
     };
     socket.onerror = () => {}; // it is closed as well
-    socket.onclose = (closed) => { signal.removeEventListener("abort", leave); resolve(closed.code); };
+    socket.onclose = (closed) => { clearTimeout(timer); signal.removeEventListener("abort", leave); resolve(closed.code); };
     signal.addEventListener("abort", leave);
     if (signal.aborted) leave();
   });

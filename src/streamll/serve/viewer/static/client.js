@@ -250,7 +250,7 @@
         if (answer.status !== 401) return answer;
         await answer.body?.cancel();
         if (sent !== this.token) continue;
-        const other = await this.ask?.(sent);
+        const other = await this.ask?.(sent ?? "");
         if (!other || other === sent) throw new StreamllError("unauthorized", sent ? "the server does not accept the token" : "the server needs a token", { status: 401 });
         this.token = other;
       }
@@ -279,7 +279,7 @@
   }
 
   // client/src/compact.ts
-  var TEXT = { "token": "token", "thinking": "text", "tool_call.delta": "arguments" };
+  var KEYS = { "token": ["token", "token_index"], "thinking": ["text", "index"], "tool_call.delta": ["arguments"] };
   var TICKS = 1e7;
   var Decoder = class {
     remembered = /* @__PURE__ */ new Map();
@@ -288,33 +288,33 @@
       if (Array.isArray(frame)) return this.like(frame);
       if (frame === null || typeof frame !== "object" || typeof frame.event_type !== "string") throw new SyntaxError("a frame is no event");
       const { ref, ...event } = frame;
-      const key = TEXT[event.event_type];
-      if (ref === void 0 || !key) return frame;
-      this.remembered.set(ref, { event, key, since: event.timestamp, ...after(event) });
+      const keys = Object.hasOwn(KEYS, event.event_type) && KEYS[event.event_type];
+      if (typeof ref !== "number" || !keys) return frame;
+      const [text, index = ""] = keys, last = { event, since: event.timestamp, offset: Number(event.offset ?? 0), index: Number(event[index] ?? 0) };
+      this.remembered.set(ref, grown(last, event[text] ?? "", event.count));
       return event;
     }
-    like([ref, seq, ticks, text, count = 1]) {
+    like([ref, seq, ticks, piece, count]) {
       const last = this.remembered.get(ref);
       if (!last) throw new SyntaxError("a frame is like none before");
-      const { count: _, ...event } = last.event;
+      const { count: _, ...event } = last.event, [text, index] = KEYS[event.event_type];
       event.seq = seq;
       event.timestamp = last.since + ticks / TICKS;
-      event[last.key] = text;
-      if (last.key === "token") {
+      if (piece || text !== "arguments") event[text] = piece;
+      else delete event[text];
+      if (index) event[index] = last.index;
+      if (text === "token") {
         if (last.offset) event.offset = last.offset;
-        event.token_index = last.index;
-        if (count !== 1) event.count = count;
-        last.offset += codePoints(text);
-        last.index += count;
+        if (count !== void 0) event.count = count;
       }
+      grown(last, piece, count);
       return event;
     }
   };
-  function after(token) {
-    return {
-      offset: (token.offset ?? 0) + codePoints(token.token ?? ""),
-      index: (token.token_index ?? 0) + (token.count ?? 1)
-    };
+  function grown(last, text, count = 1) {
+    last.offset += codePoints(text);
+    last.index += count;
+    return last;
   }
 
   // client/src/sse.ts
@@ -355,6 +355,7 @@
     if (signal.aborted) own.abort();
     const frames = new FrameReader(), decoder = new Decoder();
     try {
+      heard();
       const answer = await http.fetch(url, { ...init, headers: { accept: "text/event-stream", ...init.headers }, signal: own.signal });
       if (answer.status === 204) return { over: true };
       if (passes(answer.status)) return { error: await refusal(answer), wait: retryAfter(answer) };
@@ -384,7 +385,7 @@
   }
   var NORMAL = 1e3;
   var POLICY_VIOLATION = 1008;
-  async function overWebSocket(make, url, look, listener, signal) {
+  async function overWebSocket(make, url, look, silence, listener, signal) {
     const decoder = new Decoder();
     let opened = false, problem;
     const code = await new Promise((resolve) => {
@@ -392,8 +393,10 @@
         resolve(0);
         socket.close();
       };
+      const timer = silence ? setTimeout(leave, silence) : void 0;
       socket.onopen = () => {
         opened = true;
+        clearTimeout(timer);
         listener.opened();
       };
       socket.onmessage = ({ data }) => {
@@ -408,6 +411,7 @@
       socket.onerror = () => {
       };
       socket.onclose = (closed) => {
+        clearTimeout(timer);
         signal.removeEventListener("abort", leave);
         resolve(closed.code);
       };
@@ -920,7 +924,7 @@
         const place = at(url(id, "/ws"), position, compact);
         place.protocol = place.protocol.replace("http", "ws");
         if (http.token) place.searchParams.set("token", http.token);
-        return overWebSocket((there) => new Socket(there.href), place, () => http.ok(url(id)), listener, signal);
+        return overWebSocket((there) => new Socket(there.href), place, () => http.ok(url(id)), silence, listener, signal);
       }
     };
   }

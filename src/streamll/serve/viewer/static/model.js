@@ -14,113 +14,18 @@ const COUNTS = ["prompt_tokens", "completion_tokens", "cache_read_tokens", "cach
 /** What a call ends with when its program is stopped; that is no failure of it. */
 const STOPPED = new Set(["Unwind", "CancelledError"]);
 
-/** The number of code points, which is what offsets count; JavaScript counts UTF-16 units. */
-function codePoints(text) {
-  let pairs = 0;
-  for (let i = 0; i < text.length; i++) {
-    const unit = text.charCodeAt(i);
-    if (unit >= 0xd800 && unit < 0xdc00) pairs++;
-  }
-  return text.length - pairs;
-}
-
-/** The first `count` code points of a text. */
-function upTo(text, count) {
-  let end = 0;
-  while (count-- > 0 && end < text.length) end += text.codePointAt(end) > 0xffff ? 2 : 1;
-  return text.slice(0, end);
-}
-
-class Field {
-  constructor(name) {
-    this.name = name;
-    this.parts = [];
-    this.length = 0;
-    this.done = false;
-    this.complete = true;
-    this.corrected = false;
-    this.typed = false;
-    this.value = undefined;
-    this.growing = null; // the place in the value that is written now
-    this.version = 0; // changes when text that has been shown is no longer right
-  }
-  get text() {
-    if (this.parts.length > 1) this.parts = [this.parts.join("")];
-    return this.parts[0] || "";
-  }
-  put(token, offset) {
-    if (offset < this.length) { // had it already: after a reconnection
-      this.replace(upTo(this.text, offset));
-    }
-    this.parts.push(token);
-    this.length += codePoints(token);
-  }
-  replace(text) {
-    this.parts = [text];
-    this.length = codePoints(text);
-    this.version++;
-  }
-  partial(event) {
-    const place = event.pointer || [];
-    this.typed = true;
-    this.value = placed(this.value, place, 0, event.value, event.append === true);
-    this.growing = event.state === "complete" ? (place.length ? place.slice(0, -1) : null) : place;
-    this.version++;
-  }
-}
-
-/** A value with a change in it. Containers of an event are copied: they grow, and it is kept. */
-function placed(whole, place, depth, value, append) {
-  if (depth === place.length) return append ? joined(whole, value) : own(value);
-  const key = place[depth];
-  const base = whole !== null && typeof whole === "object" ? whole : typeof key === "number" ? [] : {};
-  if (Array.isArray(base) && !(key >= 0 && key <= base.length)) return base; // what is before it was lost
-  const inner = Object.hasOwn(base, key) ? base[key] : undefined;
-  set(base, key, placed(inner, place, depth + 1, value, append));
-  return base;
-}
-
-/** Like an assignment, but `__proto__` is a name like any other. */
-function set(base, key, value) {
-  Object.defineProperty(base, key, { value, enumerable: true, configurable: true, writable: true });
-}
-
-function own(value) {
-  if (Array.isArray(value)) return [...value];
-  return value !== null && typeof value === "object" ? { ...value } : value;
-}
-
-function joined(before, more) {
-  if (typeof before === "string" && typeof more === "string") return before + more;
-  if (Array.isArray(before) && Array.isArray(more)) before.push(...more);
-  else if (before && more && typeof before === "object" && typeof more === "object") for (const key of Object.keys(more)) set(before, key, more[key]);
-  else return before === undefined ? own(more) : before;
-  return before;
-}
-
-class Attempt {
-  constructor(number, candidate) {
-    this.number = number;
-    this.candidate = candidate;
-    this.fields = new Map();
-    this.superseded = null;
-    this.thinking = new Field("thinking");
-    this.refusal = new Field("refusal");
-    this.calls = new Map(); // native tool calls, as the model writes them
-    this.sources = [];
-  }
-  field(name) {
-    if (!this.fields.has(name)) this.fields.set(name, new Field(name));
-    return this.fields.get(name);
-  }
-}
+/** What a call writes, and whether that is the first sign of its model's words. */
+const WRITTEN = named({
+  "field.start": false, "field.partial": true, "field.end": false, "field.corrected": false, thinking: true, refusal: true,
+  "tool_call.delta": true, citation: false, "reply.part": false,
+});
 
 class Node {
   constructor(id, kind, name, parent, start) {
     Object.assign(this, { id, kind, name, parent, start, end: null, status: "running" });
     this.depth = parent ? parent.depth + 1 : 0;
     this.children = [];
-    this.attempts = new Map();
+    this.attempts = new streamll.Attempts();
     this.first = null; // when its first token came
     this.predictor = null;
     this.turn = 0;
@@ -130,12 +35,6 @@ class Node {
     this.retried = []; // when an attempt of it was given up
     this.results = kind === "evaluate" || kind === "compile" ? new streamll.Results() : null;
     this.many = Boolean(parent && (parent.many || parent.results)); // one of very many calls
-  }
-  attempt(event) {
-    const number = event.attempt || 0, candidate = event.candidate || 0;
-    const key = `${number}.${candidate}`;
-    if (!this.attempts.has(key)) this.attempts.set(key, new Attempt(number, candidate));
-    return this.attempts.get(key);
   }
 }
 
@@ -173,6 +72,7 @@ class Run {
     const [kind, what] = split(type);
     if (KINDS[kind] && what === "start") return this.started(KINDS[kind], event);
     if (KINDS[kind] && (what === "end" || what === "error")) return this.closed(KINDS[kind], event);
+    if (type in WRITTEN) return this.written(event, WRITTEN[type]);
     const told = this.tell[type];
     if (told) return told.call(this, event, this.speaker(event));
     if (!type.includes(".") || event.data !== undefined) this.remark("custom", type, event);
@@ -180,10 +80,17 @@ class Run {
 
   token(event) {
     const node = this.speaker(event);
-    node.attempt(event).field(event.field).put(event.token, event.offset || 0);
+    node.attempts.take(event);
     if (event.token) this.tokens += event.count || 1;
     if (event.cached) node.detail.cached = true;
     this.spoke(node, event);
+  }
+
+  written(event, spoken) {
+    const node = this.speaker(event);
+    node.attempts.take(event);
+    if (spoken) this.spoke(node, event);
+    else this.changed.add(node);
   }
 
   spoke(node, event) {
@@ -285,28 +192,10 @@ class Run {
 }
 
 Run.prototype.tell = named({
-  "field.start"(event, node) { node.attempt(event).field(event.field); this.changed.add(node); },
-  "field.partial"(event, node) { node.attempt(event).field(event.field).partial(event); this.spoke(node, event); },
-  "field.end"(event, node) {
-    const field = node.attempt(event).field(event.field);
-    field.done = true;
-    field.complete = event.complete !== false;
-    this.changed.add(node);
-  },
-  "field.corrected"(event, node) {
-    const field = node.attempt(event).field(event.field);
-    field.replace(event.text);
-    field.corrected = true;
-    if (field.typed && event.value !== undefined && event.value !== null) field.partial({ value: event.value, state: "complete" });
-    this.changed.add(node);
-  },
   "lm.superseded"(event, node) {
     this.retries++;
     node.retried.push(event.timestamp);
-    for (const attempt of node.attempts.values()) {
-      if (attempt.number === (event.attempt || 0)) attempt.superseded = event.reason;
-    }
-    if (![...node.attempts.values()].some((a) => a.superseded === event.reason)) node.attempt(event).superseded = event.reason;
+    node.attempts.take(event);
     this.changed.add(node);
   },
   "evaluate.example"(event, node) { if (node.results) { node.results.example(event); this.changed.add(node); } },
@@ -315,24 +204,6 @@ Run.prototype.tell = named({
     if (node.many) return;
     const wait = event.delay ? ` (${event.delay.toFixed(1)} s)` : "";
     this.remark("status", event.model ? `asking ${event.model} instead` : `waiting for a ${event.reason}${wait}`, event);
-  },
-  "thinking"(event, node) { say(node.attempt(event).thinking, event.text); this.spoke(node, event); },
-  "refusal"(event, node) { say(node.attempt(event).refusal, event.text); this.spoke(node, event); },
-  "tool_call.delta"(event, node) {
-    const calls = node.attempt(event).calls, index = event.index || 0;
-    if (!calls.has(index)) calls.set(index, new Field(event.name || "tool call"));
-    const call = calls.get(index);
-    if (event.name) call.name = event.name;
-    say(call, event.arguments || "");
-    this.spoke(node, event);
-  },
-  "citation"(event, node) {
-    node.attempt(event).sources.push([event.title, event.url, event.text].filter(Boolean).join(" · "));
-    this.changed.add(node);
-  },
-  "reply.part"(event, node) {
-    node.attempt(event).sources.push([event.kind, event.media_type, event.url].filter(Boolean).join(" · "));
-    this.changed.add(node);
   },
 });
 
@@ -343,12 +214,10 @@ function called(kind, event) {
   return kind === "evaluate" ? `Evaluate ${event.name}` : kind === "compile" ? `${event.optimizer} ${event.name}` : event.name;
 }
 
-function say(field, text) { field.put(text, field.length); }
-
 function split(type) {
   const dot = type.lastIndexOf(".");
   return dot < 0 ? [type, ""] : [type.slice(0, dot), type.slice(dot + 1)];
 }
 
-Object.assign(streamll, { Run, STATUS, codePoints, lost });
+Object.assign(streamll, { Run, STATUS, lost });
 })(window.streamll = window.streamll || {});

@@ -2,8 +2,13 @@
 (function (streamll) {
 "use strict";
 
-const PATIENCE = [500, 1000, 2000, 5000, 10000]; // milliseconds until the page asks again, and again
 const OF_ONE_RUN = /^([0-9a-f]+)\.\d+\.[\w-]+$/; // a token that is good for one run
+
+/** What the tab keeps; nothing in a frame of another page (a notebook's cell), which may keep nothing. */
+const ofTab = {
+  get token() { try { return sessionStorage.getItem("streamll-token"); } catch { return null; } },
+  set token(value) { try { sessionStorage.setItem("streamll-token", value); } catch { /* as said */ } },
+};
 
 class Unauthorized extends Error {}
 
@@ -13,13 +18,13 @@ class Server {
     this.live = true;
     this.told = told;
     this.askToken = askToken;
-    this.token = new URLSearchParams(location.hash.slice(1)).get("token") || sessionStorage.getItem("streamll-token") || "";
+    this.token = new URLSearchParams(location.hash.slice(1)).get("token") || ofTab.token || "";
     this.keep(this.token);
   }
   keep(token) {
     this.token = token;
     this.waved = false; // whoever closed the question is not asked again by what comes by itself
-    if (token) sessionStorage.setItem("streamll-token", token);
+    if (token) ofTab.token = token;
   }
   /** The run that the token is for, if it is for one only. */
   get only() { return (OF_ONE_RUN.exec(this.token) || [])[1] || null; }
@@ -68,44 +73,23 @@ class Server {
   }
   stop(id) { return this.fetch(`runs/${encodeURIComponent(id)}`, { method: "DELETE" }); }
 
-  /** Read a run from its beginning. The browser comes back where a line broke; where the server
-   *  sent it away (a token, too many readers, a restart), we do, behind the last event: `last()`. */
+  /** Read a run behind the event `last()`, over any break; returns how to end that. */
   open(id, add, last) {
-    const path = `runs/${encodeURIComponent(id)}`;
-    let stream = null, timer = 0, tries = 0, left = false;
-    const end = () => { left = true; clearTimeout(timer); if (stream) stream.close(); };
-    const begin = () => {
-      const query = new URLSearchParams();
-      if (this.token) query.set("token", this.token);
-      if (last() >= 0) query.set("after", `${id}:${last()}`);
-      stream = new EventSource(`${path}/events?${query}`);
-      stream.onopen = () => { tries = 0; this.told(""); };
-      stream.onmessage = (message) => {
-        const event = JSON.parse(message.data);
-        add(event);
-        if (streamll.STATUS[event.event_type]) { end(); this.told(""); }
-      };
-      stream.onerror = () => {
-        if (left) return;
-        this.told("connecting again…");
-        if (stream.readyState === EventSource.CLOSED) again();
-      };
-    };
-    const again = () => { timer = setTimeout(look, PATIENCE[Math.min(tries++, PATIENCE.length - 1)]); };
-    const look = async () => {
-      try {
-        const answer = await this.fetch(path); // asks for a token, if that is what is missing
-        if (left) return;
-        if (answer.status === 404) { end(); this.told("this run is not on the server"); return; }
-        begin();
-      } catch (problem) {
-        if (left) return;
-        this.told(problem instanceof Unauthorized ? problem.message : "the server does not answer");
-        again();
-      }
-    };
-    begin();
-    return () => { end(); this.told(""); };
+    const after = last() >= 0 ? `${id}:${last()}` : null, token = (refused) => this.tokenFor(refused);
+    const run = streamll.joinRun({ base: ".", runId: id, after, token, onConnection: (connection) => this.tell(connection) });
+    const read = async () => { for await (const event of run) add(event); };
+    read().catch(() => {}); // `tell` has been told
+    return () => run.close();
+  }
+  async tokenFor(refused) {
+    if (refused === this.token) await this.ask(refused);
+    return this.token;
+  }
+  tell({ state, failures, error }) {
+    if (state === "open" || (state === "closed" && !error)) this.told("");
+    else if (error instanceof Unauthorized) this.told(error.message);
+    else if (state === "waiting") this.told(failures > 1 ? "the server does not answer" : "connecting again…");
+    else if (state === "closed") this.told(error.code === "not_found" ? "this run is not on the server" : error.message);
   }
 }
 
