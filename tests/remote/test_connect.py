@@ -8,10 +8,10 @@ import time
 import dspy
 import msgspec
 import pytest
+from starlette.responses import HTMLResponse
 
 import streamll
 from remote.cutting_proxy import CuttingProxy
-from starlette.responses import HTMLResponse
 from serve.process import ServerProcess
 from serve.runs import OTHER, Scribe
 from serve.serving import Server, wait_until
@@ -377,7 +377,9 @@ def test_an_address_where_something_else_answers(practice, server):
         list(streamll.connect(practice.openai_url, "a"))
     site = Server(HTMLResponse("<h1>A site</h1>"), lifespan="off")
     try:
-        with pytest.raises(errors.RunUnavailable, match="is no streamll server's: it sends 'text/html"):
+        with pytest.raises(
+            errors.RunUnavailable, match="is no streamll server's: it sends 'text/html"
+        ):
             list(streamll.connect(site.url, "a"))
     finally:
         site.stop()

@@ -153,7 +153,9 @@ class Reading:
                 self._refuse(response)
             kind = response.headers.get("content-type", "")
             if not kind.startswith("text/event-stream"):
-                raise RunUnavailable(f"{self._run_url}/events is no streamll server's: it sends {kind!r}")
+                raise RunUnavailable(
+                    f"{self._run_url}/events is no streamll server's: it sends {kind!r}"
+                )
             self._answered = True
             async for chunk in response.aiter_bytes():
                 batch: list[Event] = []
