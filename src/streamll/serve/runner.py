@@ -256,11 +256,13 @@ class Runner:
         return last.timestamp if last.event_type in TERMINAL else None
 
     def _is_under_way(self, run_id: str) -> bool:
-        """Whether this process knows that the run has not ended; ``LogAway`` if nobody can know."""
+        """Whether this process knows that the run has not ended, without reading the log; ``LogAway`` if
+        nobody can know.
+        """
         self.run_log.check()
         buffer = self.run_log.buffers.get(run_id)
         followed = buffer is not None and not buffer.is_empty and not buffer.ended
-        return run_id in self.running or followed
+        return run_id in self.running or followed or self.run_log.index.is_under_way(run_id)
 
     async def expect(self, run_id: str) -> None:
         """Wait for a run that may have been started a moment ago; ``NoSuchRun`` if none comes."""

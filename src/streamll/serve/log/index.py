@@ -193,6 +193,12 @@ class RunIndex:
             return False
         return time.time() - run.heard_at > self._lost_s
 
+    def is_under_way(self, run_id: str) -> bool:
+        """Whether the log had a run's beginning and not its end, and something of it not long ago."""
+        run = self._runs.get(run_id)
+        known = run is not None and run.view.program is not None and run.view.end is None
+        return known and not self.is_lost(run_id)
+
     def latest(
         self, count: int = LISTED_RUNS, fits: Callable[[dict[str, Any]], bool] = lambda _: True
     ) -> list[dict[str, Any]]:
