@@ -42,7 +42,7 @@ class Actions {
   get given() {
     const { player } = this.shown, begun = player && player.events.slice(0, 20).find((event) => event.event_type === "run.start");
     if (!begun) return null;
-    const { program, inputs } = this.started(player.id) || begun;
+    const { program, inputs } = this.started(player.id) || { program: streamll.programOf(begun), inputs: begun.inputs };
     const taking = inputs && this.form.taking(program, inputs);
     return taking ? { program: taking, inputs } : null;
   }

@@ -15,7 +15,7 @@ const source = enclosed
 
 const search = new streamll.Search(refresh);
 const list = new streamll.RunList(chosen);
-const page = { startable: false, listed: (id) => list.status(id), trouble: () => trouble.run, refreshSoon, moved, drawn: () => actions.draw() };
+const page = { startable: false, listed: (id) => list.status(id), trouble: () => trouble.run, refreshSoon, moved, drawn: () => actions.draw(), say: (text) => actions.say(text) };
 const shown = new streamll.RunPage(source, page);
 const compare = new streamll.Compare(source, (id) => show(id));
 list.over = () => (shown.player && shown.player.over ? streamll.STATUS[shown.player.events.at(-1).event_type] : null);
