@@ -14,10 +14,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-sys.path.append(str(ROOT / "tests"))
+sys.path.append(str(Path(__file__).parent.parent / "tests"))
 from serve.npm import packages
 
+ROOT = Path(__file__).parent.parent
 TARGET = ROOT / "src/streamll/serve/viewer/static/vendor/markdown.js"
 PACKAGES = {"marked": "18.2.1", "highlight.js": "11.12.0", "esbuild": "0.28.2"}
 LANGUAGES = (

@@ -89,7 +89,7 @@ SAFE = """(box) => {
 }"""
 
 GROWN = """([text, size]) => {
-  const safe = %s, wrong = new Set();
+  const safe = SAFE, wrong = new Set();
   const grow = (size) => {
     const box = document.body.appendChild(document.createElement("div"));
     const prose = new streamll.Prose(box), field = { version: 0, text: "", done: false };
@@ -107,7 +107,7 @@ GROWN = """([text, size]) => {
   };
   const whole = grow(text.length);
   return { whole, same: grow(size) === whole, wrong: [...wrong] };
-}""" % SAFE  # fmt: skip
+}""".replace("SAFE", SAFE)
 
 
 @pytest.fixture
@@ -255,9 +255,7 @@ def test_of_100_000_tokens_only_the_last_block_is_read_again(report, kind):
 
 def test_on_a_phone_and_in_the_dark(report):
     wide = "`x`\n\n```python\n" + "a = 1; " * 60 + "\n```\n\n|" + "column |" * 12 + "\n" + "|-" * 12 + "|\n|" + "value |" * 12  # fmt: skip
-    page = report(
-        f"{REPORT}\n{wide}", viewport={"width": 390, "height": 844}, color_scheme="dark"
-    )
+    page = report(f"{REPORT}\n{wide}", viewport={"width": 390, "height": 844}, color_scheme="dark")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.evaluate(f"document.querySelector('{ANSWER} pre').scrollWidth > 0")
     assert page.get_attribute(f"{ANSWER} td", "data-name") == "File"

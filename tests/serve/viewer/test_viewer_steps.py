@@ -151,7 +151,12 @@ TIMED = timed(
     # An answer from the cache, of which a typed field is told when the call is over.
     (13, ev.ModuleStart, KEPT, {"name": "kept"}),
     (13, ev.LMStart, replace(LM, call_id="l2", parent_call_id="c2"), {"model": "practice/one"}),
-    (13, ev.LMEnd, replace(LM, call_id="l2", parent_call_id="c2"), {"model": "practice/one", "duration": 0.0, "cached": True}),
+    (
+        13,
+        ev.LMEnd,
+        replace(LM, call_id="l2", parent_call_id="c2"),
+        {"model": "practice/one", "duration": 0.0, "cached": True},
+    ),
     (13.5, ev.FieldPartial, KEPT, {"field": "plan", "value": ["a"], "state": "complete"}),
     (14, ev.ModuleEnd, KEPT, {"name": "kept", "duration": 1.0}),
     (14, ev.RunEnd, ROOT, {"duration": 14.0, "lm_calls": 1, "cost": 0.0123}),
@@ -178,7 +183,16 @@ def test_where_the_time_went_is_a_picture_of_the_run_and_of_each_step(report):
     pieces = page.locator(".card:first-child .strip .pieces i").evaluate_all(
         "(all) => all.map((one) => [one.className, Math.round(parseFloat(one.style.left))])"
     )
-    assert [what for what, _ in pieces] == "wait speak queue queue wait speak pause speak".split()
+    assert [what for what, _ in pieces] == [
+        "wait",
+        "speak",
+        "queue",
+        "queue",
+        "wait",
+        "speak",
+        "pause",
+        "speak",
+    ]
     assert [left for _, left in pieces] == [10, 30, 32, 40, 50, 60, 70, 80]
     words = page.text_content(".card .strip .words")
     assert "first token 1.00 s" in words
