@@ -54,9 +54,9 @@ def _has_markdown(events: Iterable[Event]) -> bool:
     for number, event in enumerate(events):
         place = (event.identity.run_id, event.identity.call_id, event.identity.attempt)
         if isinstance(event, TokenEvent):
-            texts[(*place, event.field)].append(event.token)
+            texts[place, event.field].append(event.token)
         elif isinstance(event, Thinking):
-            texts[(*place, None)].append(event.text)
+            texts[place, None].append(event.text)
         else:
             for value in asdict(event).values():
                 parts = value.values() if isinstance(value, Mapping) else (value,)
