@@ -371,6 +371,7 @@ def test_a_process_that_only_reads_events_never_loads_dspy():
         "from streamll import EventConsumer\n"
         "EventConsumer('redis://localhost'), EventConsumer('sqlite:///nowhere.db')\n"
         "EventConsumer('amqp://localhost').on('token', print)\n"
+        "streamll.connect('http://localhost/runs/r')\n"
         "event = decode(encode(TokenEvent(field='answer', token='x')))\n"
         "assert event.token == 'x'\n"
     )
