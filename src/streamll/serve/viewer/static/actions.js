@@ -54,8 +54,10 @@ class Actions {
     this.form.fill(given.program, given.inputs);
   }
 
-  copyLink() {
-    if (this.shown.id) this.copied("The link", streamll.address.linkTo({ run: this.shown.id, at: this.at }));
+  /** To the run that is shown, or to `beside`, the two that are compared. */
+  copyLink([run, other] = []) {
+    const place = run ? { run, other } : { run: this.shown.id, at: this.at };
+    if (place.run) this.copied("The link", streamll.address.linkTo(place));
   }
 
   async copied(what, text) {

@@ -74,6 +74,7 @@ class RunList {
     item.firstChild.classList.toggle("titled", Boolean(title));
     set(program, streamll.programOf(run));
     set(question, title);
+    question.title = title; // all of it
     set(when, ago(run.started_at));
     set(took, run.ended_at ? seconds(run.ended_at - run.started_at) : "…");
   }

@@ -57,7 +57,8 @@ class Search {
 }
 
 function told({ runs, more, searched }, asked) {
-  const said = [];
+  const said = [], context = $("by-context").value;
+  if (context && !context.includes("=")) said.push("Write a context as key=value.");
   if (asked) said.push(runs.length === 0 ? "No such run." : runs.length === 1 ? "1 run." : `${runs.length} runs.`);
   if (more) said.push("These are the latest; there are older ones.");
   if (searched && searched.texts < searched.runs) said.push(`Time was enough to read ${searched.texts} of ${searched.runs} runs; of the others only what stands here was searched.`);

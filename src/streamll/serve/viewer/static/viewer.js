@@ -151,7 +151,7 @@ streamll.listen({
   n: () => { if (form.first) { if (narrow.matches) leave(); form.first.focus(); } },
   "/": () => { if (!search.form.hidden) { if (narrow.matches) leave(); $("q").focus(); } },
   c: () => { if (player()) pick(picking ? null : shown.id); },
-  r: () => actions.again(), y: () => actions.copyLink(),
+  r: () => actions.again(), y: () => actions.copyLink(compare.ids),
   "?": () => $("keys").showModal(),
   arrowleft: () => shown.controls.move(-0.02), arrowright: () => shown.controls.move(0.02),
   home: () => player() && player().seek(0), end: () => player() && player().follow(), escape: back,
