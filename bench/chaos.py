@@ -49,6 +49,8 @@ PRELOAD = (
 )  # fmt: skip
 SERVERS = 3
 WORD = re.compile(r"[a-z0-9]+w[0-9]+")
+START_S = 600.0
+"""How long a broker may take to start: a busy machine, or a log to repair, is no fault."""
 END_S = 180.0
 """How long the runs may take to end once nothing is killed any more."""
 MORE = {"threads": 6, "descriptors": 12}
@@ -394,7 +396,7 @@ class Node:
         self.server.kill()
 
     def start(self) -> None:
-        self.server.start()
+        self.server.start(START_S)
 
 
 def state(pid: int) -> dict[str, int]:

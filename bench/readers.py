@@ -129,18 +129,32 @@ async def produce(runs: int, tokens: int, pace: float, put: Any) -> None:
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
 
 
+def begin(run: str) -> Any:
+    """A run's first event, as a program writes it."""
+    from streamll.core.events import Identity, RunStart
+
+    return RunStart(timestamp=time.time(), seq=0, identity=Identity(run_id=run), program="QA")
+
+
 def write(log: str, runs: int, tokens: int, pace: float, told: Any) -> None:
     """The process that the runs are in."""
+    import msgspec
+
     from streamll.brokers.opening import open_sink
 
     sink: Any = open_sink(log, **({"maxlen": None} if log.startswith("redis") else {}))
+
+    def put(event: Any) -> None:
+        sink.put(msgspec.structs.replace(event, seq=event.seq + 1))
+
     for run in range(runs):
-        sink.put(token(run_id(run), 0))
+        sink.put(begin(run_id(run)))
+        put(token(run_id(run), 0))
     while sink.statistics().buffered:
         time.sleep(0.05)
     told.send("begun")
     told.recv()
-    asyncio.run(produce(runs, tokens, pace, sink.put))
+    asyncio.run(produce(runs, tokens, pace, put))
     sink.stop()
 
 
@@ -154,16 +168,13 @@ worker_rlimit_nofile {descriptors};
 events {{ worker_connections {descriptors}; }}
 http {{
     access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
+    {temporary}
     keepalive_timeout 0;
     server {{
         listen 127.0.0.1:{port} backlog=4096 reuseport;
         root {folder}/files;
         default_type text/event-stream;
+        limit_rate_after {first};
         limit_rate {rate};
     }}
 }}
@@ -172,8 +183,7 @@ http {{
 
 def start_nginx(folder: Path, port: int, options: argparse.Namespace) -> tuple[Any, int]:
     """Its process, and how many bytes a second each reader gets."""
-    from brokers.servers import UNPACKED
-    from serve.nginx import binary
+    from serve import nginx
 
     for run in range(options.runs):
         place = folder / "files" / "runs" / run_id(run)
@@ -187,13 +197,13 @@ def start_nginx(folder: Path, port: int, options: argparse.Namespace) -> tuple[A
         port=port,
         servers=SERVERS,
         descriptors=descriptors,
+        first=len(frames[0]),  # at once, as the others send it
         rate=rate,
+        temporary=nginx.temporary_paths(folder),
         user="" if os.getuid() else "user root;",  # the folder is ours alone
     )
     (folder / "nginx.conf").write_text(text)
-    libraries = UNPACKED / "usr/lib" / f"{os.uname().machine}-linux-gnu"
-    command = [binary(), "-p", str(folder), "-e", "stderr", "-c", str(folder / "nginx.conf")]
-    return subprocess.Popen(command, env={"LD_LIBRARY_PATH": str(libraries)}), rate
+    return nginx.start(folder), rate
 
 
 # --- readers --------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -33,6 +34,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 TIMESTAMP = re.compile(rb'"timestamp":([0-9.]+)')
@@ -188,13 +190,21 @@ async def read(port: int, run: str, expected: int, latencies: list[float] | None
     return count
 
 
-async def measure(port: int, runs: int, readers: int, tokens: int, pace: float) -> dict[str, float]:
-    def look() -> dict[str, float]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/bench/usage") as answer:
-            return json.load(answer)
+def look(port: int) -> dict[str, float]:
+    """The CPU and memory of the server's process."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/bench/usage") as answer:
+        return json.load(answer)
 
+
+def go(port: int, runs: int, tokens: int, pace: float) -> None:
+    """Have the events begin."""
+    query = f"runs={runs}&tokens={tokens}&pace={pace}"
+    urllib.request.urlopen(f"http://127.0.0.1:{port}/bench/go?{query}").close()
+
+
+async def measure(port: int, runs: int, readers: int, tokens: int, pace: float) -> dict[str, float]:
     latencies: list[float] = []
-    begun, before = 0, look()
+    begun, before = 0, look(port)
     everybody = asyncio.Event()
 
     def ready() -> None:
@@ -212,12 +222,11 @@ async def measure(port: int, runs: int, readers: int, tokens: int, pace: float) 
             await asyncio.sleep(0.05)
     await asyncio.wait_for(everybody.wait(), 60)
     await asyncio.sleep(1)
-    start = look()
+    start = look(port)
     begun_at = time.monotonic()
-    go = f"http://127.0.0.1:{port}/bench/go?runs={runs}&tokens={tokens}&pace={pace}"
-    await asyncio.to_thread(lambda: urllib.request.urlopen(go).close())
+    await asyncio.to_thread(go, port, runs, tokens, pace)
     counts = await asyncio.wait_for(asyncio.gather(*tasks), 300)
-    end = look()
+    end = look(port)
     took = time.monotonic() - begun_at
     delivered = sum(counts)
     latencies.sort()
@@ -231,7 +240,9 @@ async def measure(port: int, runs: int, readers: int, tokens: int, pace: float) 
     }
 
 
-def run(kind: str, **numbers) -> dict[str, float]:
+@contextlib.contextmanager
+def server(kind: str) -> Iterator[int]:
+    """A server's process of this kind; gives its port."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -245,7 +256,7 @@ def run(kind: str, **numbers) -> dict[str, float]:
                     break
                 except OSError:
                     time.sleep(0.1)
-            return asyncio.run(measure(port, **numbers))
+            yield port
         finally:
             server.kill()
             server.wait()
@@ -258,7 +269,8 @@ def compare(rounds: int, **numbers) -> None:
     got: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
     for _ in range(rounds):
         for kind in KINDS:
-            got[kind].append(run(kind, **numbers))
+            with server(kind) as port:
+                got[kind].append(asyncio.run(measure(port, **numbers)))
     print(
         f"{'':10}{'lost':>6}{'per s':>9}{'µs CPU/event':>14}{'× bare':>8}{'p50 ms':>9}{'p99 ms':>9}"
         f"{'KB/reader':>11}"

@@ -90,6 +90,18 @@ PRINTED = {
         r"\[(GPT|Claude)\] What makes an .+ good\? (Clarity|Kindness), and a good example\. \(\d chunks\)\n",
         r"(\[(GPT|Claude)\] What makes an .+ good\? .+\n){3}",
     ],
+    "approved_mail": [
+        r"Allow send_mail\? \{'to': 'ada', 'text': 'Can we meet\?'\}\n",
+        r"  answered: \{'allow': False, 'reason': 'Say that it is about the engine\.'\}\n",
+        r"  answered: \{'allow': True\}\n",
+        r"Sent: \['Can we meet about the engine\?'\]\n",
+    ],
+    "asked_form": [
+        r"It asks for city, on, seats, travel_class\n",
+        r"Not yet\.\n  answer\.seats: 12 is greater than the maximum of 8\n",
+        r"Two seats to Oslo on 2 January are yours\.\n",
+    ],
+    "asked_elsewhere": [r"Asked: How many cards\?\n", r"The program returned: 500 cards ordered\n"],
     "producer_consumer": [
         r"A log keeps what one process says for all who read it.\n",
         r"never loaded dspy\n",

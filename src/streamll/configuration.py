@@ -76,6 +76,29 @@ class Configuration(msgspec.Struct, kw_only=True):
 configuration = Configuration()
 
 
+class Configured(ExitStack):
+    """What ``configure`` returns. Leaving it as a ``with`` block restores the former options.
+
+    As a notebook cell's last line it shows the options that are in force.
+    """
+
+    def __repr__(self) -> str:
+        sinks = ", ".join(type(sink).__name__ for sink in configuration.sinks)
+        redact = configuration.redact
+        options = {
+            "sinks": f"[{sinks}]",
+            "redact": None
+            if redact is None
+            else getattr(redact, "__name__", type(redact).__name__),
+            "include": sorted(configuration.include),
+            "include_limit": configuration.include_limit,
+            "cached_tokens": configuration.cached_tokens,
+            "tokens_in_evaluate": configuration.tokens_in_evaluate,
+        }
+        told = ", ".join(f"{name}={value}" for name, value in options.items())
+        return f"<streamll.configure: {told}>"
+
+
 def configure(
     *,
     sinks: Iterable[Receiver] | None = None,
@@ -84,7 +107,7 @@ def configure(
     include_limit: int | None = None,
     cached_tokens: bool | None = None,
     tokens_in_evaluate: bool | None = None,
-) -> ExitStack:
+) -> Configured:
     """Set process-wide options; those not given stay as they are.
 
     Leaving what is returned as a ``with`` block restores the former options.
@@ -120,7 +143,7 @@ def configure(
         changes |= {"redact": redact, "redact_failed": False}
     elif redact is not False:
         raise ConfigurationError("redact must be a function of one event, or None")
-    undo = ExitStack()
+    undo = Configured()
     for name, value in changes.items():
         undo.callback(setattr, configuration, name, getattr(configuration, name))
         setattr(configuration, name, value)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable
 from contextlib import ExitStack
+from urllib.parse import urlsplit
 
 from streamll.capture.hooks.places import install
 from streamll.capture.run import options
@@ -12,14 +14,38 @@ from streamll.capture.run.options import CaptureOptions, watch_with
 from streamll.configuration import Receiver, checked_sinks
 from streamll.exports import imported
 
+FRAME_HEIGHT_PX = 640
+
 
 class Watching(ExitStack):
     """What ``watch`` returns. Leaving it as a ``with`` block restores what was watched before.
 
-    ``url`` is the address of the page, with ``web=True``.
+    ``url`` is the address of the page, with ``web=True``. As a notebook cell's last line it shows that
+    page in the cell.
     """
 
     url: str | None = None
+
+    def __repr__(self) -> str:
+        where = "in the terminal, or by its sinks"
+        if self.url is not None:
+            where = f"at {self.url.partition('#')[0]}"  # without its token
+        return f"<streamll.watch: every program of this process is shown {where}>"
+
+    def _repr_html_(self) -> str | None:
+        """For notebooks; with ``web=True``."""
+        if self.url is None:
+            return None
+        url = html.escape(self.url)
+        port = urlsplit(self.url).port
+        return (
+            f'<iframe src="{url}" title="streamll" style="width:100%;height:{FRAME_HEIGHT_PX}px;'
+            'border:1px solid rgba(128,128,128,.4);border-radius:6px"></iframe>'
+            f'<div style="font-size:smaller;opacity:.8">streamll · <a href="{url}" target="_blank">in a '
+            "window of its own</a> · If nothing is shown, the kernel runs on another machine: forward "
+            f"its port with <code>ssh -L {port}:127.0.0.1:{port} HOST</code> (VS Code: its Ports view), "
+            "then run this cell again.</div>"
+        )
 
 
 def watch(
@@ -35,7 +61,8 @@ def watch(
             no error here, since the programs are not known.
         sinks: get the events; the terminal by default.
         web: show the programs in a browser instead: on a page of this machine, whose address is
-            printed, for as long as this process lives.
+            printed, for as long as this process lives. In a notebook, as a cell's last line, the
+            page is shown in the cell.
 
     Raises:
         ConfigurationError: ``web`` without the extra ``streamll[serve]``.

@@ -326,6 +326,7 @@ def test_the_practice_model_is_asked_directly_whatever_the_environment_says(app_
             ["run", "app:QA", "Q", "--model", "practice", "--record", "none/run.jsonl"],
             "--record: cannot write none/run.jsonl: No such file or directory",
         ),
+        (["demo", "--web", "--mode", "simple"], "--web asks questions of its own: leave out --mode"),
         (["demo", "--base-url", "http://x"], "--base-url needs --model as well"),
         (["demo", "--view", "fancy"], "Invalid value for '--view'"),
         (["practice", "--chunk", "0"], "--chunk takes token, whole or a number of characters"),

@@ -48,3 +48,37 @@ def test_a_log_that_goes_away_between_two_lost_runs_delays_the_ends_and_takes_no
     failures, ended = asyncio.run(asyncio.wait_for(until_closed(), 60))
     assert failures == 1
     assert sorted(ended) == runs
+
+
+def test_what_the_log_has_got_meanwhile_is_read_before_the_end(tmp_path):
+    """X10: the run goes on, or a server closes it, in the moment in which the reader wants to."""
+    url = f"sqlite:///{tmp_path}/log.db"
+    sink, events = open_sink(url), make_run("r1", ["one ", "two "])[:5]
+    for event in events:
+        sink.put(event)
+    assert sink.stop(60)
+    looks = 0
+
+    def source(options):
+        nonlocal looks
+        looks += options.run_id is not None
+        return open_source(url, options)
+
+    lost = LostRuns(LOST_S, None, SourceOptions(target="streamll:events"), source)
+    lost.hear(events[:4], "beginning")
+
+    async def until(condition) -> list:
+        found = []
+        while not condition(found):
+            await asyncio.sleep(LOST_S / 4)
+            for told in await lost.due():
+                found += [event for event in told if event.seq is not None]
+        return found
+
+    async def main() -> None:
+        assert await until(lambda _: looks == 2) == []
+        lost.hear(events[4:], "beginning")
+        [first, *_] = await until(lambda found: found)
+        assert first.seq == events[-1].seq + 1
+
+    asyncio.run(asyncio.wait_for(main(), 60))

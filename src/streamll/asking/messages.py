@@ -12,6 +12,7 @@ from typing import Any
 from streamll.asking.here import asked_here, question_of
 from streamll.core.errors import NoSuchQuestion, QuestionClosed, WrongAnswer
 from streamll.core.events import Event, StreamllEvent
+from streamll.core.problems import Problem
 from streamll.core.run_view import MESSAGES
 
 ANSWER, REFUSED = f"{MESSAGES}answer", f"{MESSAGES}answer_refused"
@@ -42,6 +43,21 @@ def hear(data: Mapping[str, Any], refuse: Callable[[Event], object]) -> None:
                 REFUSED, run_id=run_id, question_id=question_id, answer_id=answer_id, **told(error)
             )
         )
+
+
+def refusal_in(data: Mapping[str, Any]) -> Exception:
+    """The error that a refusal tells of."""
+    said, problems = str(data.get("message")), data.get("problems")
+    if data.get("error") == "WrongAnswer" and isinstance(problems, list):
+        return WrongAnswer(
+            Problem(str(each.get("place")), str(each.get("message")))
+            for each in problems
+            if isinstance(each, Mapping)
+        )
+    if data.get("error") == "QuestionClosed":
+        by = data.get("by")
+        return QuestionClosed(str(data.get("outcome")), by if isinstance(by, str) else None)
+    return NoSuchQuestion(said)
 
 
 def told(error: WrongAnswer | QuestionClosed | NoSuchQuestion) -> dict[str, Any]:

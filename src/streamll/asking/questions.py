@@ -93,6 +93,7 @@ class Question:
         self._timeout = timeout
         self._own = own
         self._value: Any = None
+        self._answer_id: str | None = None
         self._asked_at = 0.0
         self._waiter: Waiter | None = None
         self._timer: Timer | None = None
@@ -179,6 +180,8 @@ class Question:
             QuestionClosed: it has ended.
         """
         if self.closed is not None:
+            if answer_id is not None and answer_id == self._answer_id:
+                return  # a log may bring it twice
             raise self.closed
         converted = self.answers.convert(value)
         if not self._close(QuestionClosed(ANSWERED, by), converted, answer_id):
@@ -203,7 +206,7 @@ class Question:
         with run.lock:
             if self.closed is not None:
                 return False
-            self.closed, self._value = closed, value
+            self.closed, self._value, self._answer_id = closed, value, answer_id
             told = None if value is NO_DEFAULT else self.answers.told(value)
             with scoped_context(self._context):
                 run.publish(

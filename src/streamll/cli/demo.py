@@ -1,6 +1,6 @@
 """``streamll demo``: programs streamed live, from a practice model or a real one.
 
-After a program in the terminal view come four modes: one stream, several at once, several merged,
+``--web`` shows another one in the viewer (``demo_web``). Else, after a program in the terminal view, come four modes: one stream, several at once, several merged,
 and one with provider errors. Each is written as a user of ``SafeDSpyStream`` would write it. Where
 standard output is no terminal, only final states are printed.
 """
@@ -74,8 +74,14 @@ def demo(
     question: Annotated[str | None, Option(help="What to ask.", show_default=False)] = None,
     pace: Pace = PACE_S,
     view: ViewOption = ViewChoice.auto,
+    web: Annotated[
+        bool,
+        Option("--web", help="Show an agent in the viewer instead, with tools and two branches."),
+    ] = False,
 ) -> None:
     """Watch programs answer questions. One, several at once, merged, and with a failing provider."""
+    if web and (mode or question or view is not ViewChoice.auto):
+        raise Problem("--web asks questions of its own: leave out --mode, --question and --view")
     if mode is not None and mode not in MODES:
         raise Problem(f"--mode takes {', '.join(MODES)}, not {mode!r}")
     if model is None:
@@ -92,6 +98,11 @@ def demo(
         import dspy
 
         stack.enter_context(dspy.context(lm=lm))
+        if web:
+            from streamll.cli.demo_web import show_demo
+
+            show_demo(server)
+            return
         if mode is not None:
             MODES[mode](question, server)
             return

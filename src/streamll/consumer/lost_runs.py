@@ -16,7 +16,7 @@ from streamll.brokers.source import Source, SourceOptions
 from streamll.consumer.deduplication import Deduplicator
 from streamll.core.errors import WireError
 from streamll.core.events import TERMINAL, Event
-from streamll.core.positions import Position
+from streamll.core.positions import Position, position
 from streamll.core.run_view import (
     ALIVE,
     RUN_GONE,
@@ -56,12 +56,15 @@ class LostRuns:
         self._heard: dict[str, float] = {}
         self._begins: dict[str, str] = {}
         """A place in the log before the first entry of an open run, where it is known."""
+        self._reached: dict[str, int] = {}
+        """The last ``seq`` of an open run that was read."""
         self._told: set[str] = set()
         self._found: list[list[Event]] = []
         """For the reader, who gets it later if the log goes away before all runs were looked at."""
         self._check_at = 0.0
         if position is not None and position.seq >= 0:
             self._heard[position.run_id] = time.monotonic()
+            self._reached[position.run_id] = position.seq
 
     def hear(self, events: list[Event], before: str) -> None:
         """An entry was read, behind the place ``before``."""
@@ -77,6 +80,9 @@ class LostRuns:
             if events[0].seq == 0:
                 self._begins.setdefault(run_id, before)
             self._heard[run_id] = time.monotonic()
+            if events[-1].seq is not None:
+                reached = position(events[-1]).seq
+                self._reached[run_id] = max(reached, self._reached.get(run_id, -1))
 
     def hear_all(self) -> None:
         """The log was away: until now nobody could be heard."""
@@ -123,8 +129,12 @@ class LostRuns:
         return alive
 
     async def _close(self, run_id: str) -> list[Event]:
-        """The events that close a run; none if it has ended meanwhile."""
+        """The events that close a run; none if it has ended meanwhile, or gone on."""
         view = await self._view(run_id)
+        if view.end is None and view.seq > self._reached.get(run_id, -1):
+            self._heard[run_id] = time.monotonic()  # what the log has of it is read first
+            self._told.discard(run_id)
+            return []
         self._forget(run_id)
         self._told.discard(run_id)
         if view.end is not None:
@@ -137,6 +147,7 @@ class LostRuns:
     def _forget(self, run_id: str) -> None:
         self._heard.pop(run_id, None)
         self._begins.pop(run_id, None)
+        self._reached.pop(run_id, None)
 
     async def _view(self, run_id: str) -> RunView:
         """What the log has of a run."""

@@ -42,6 +42,7 @@ from streamll.serve.log.run_log import RunLog
 from streamll.serve.programs import served
 from streamll.serve.routes import (
     agui,
+    answers,
     metrics,
     openai,
     openai_responses,
@@ -200,6 +201,7 @@ def routes_of(app: App) -> list[BaseRoute]:
         route("DELETE", "/runs/{run_id}", runs.cancel),
         route("GET", "/runs/{run_id}/events", runs.events),
         route("GET", "/runs/{run_id}/report", runs.report),
+        route("POST", "/runs/{run_id}/answers", answers.answer),
         route("GET", "/programs", runs.list_programs),
         route("GET", "/openapi.json", openapi.show),
         route("POST", "/ai", vercel.start),

@@ -22,7 +22,7 @@ OWNER = "streamll_owner"
 SERVED_AS = "streamll_program"
 MAX_WHO_CHARACTERS = 200
 
-Right = Literal["see", "start", "stop"]
+Right = Literal["see", "start", "stop", "answer"]
 
 
 class RunFacts(msgspec.Struct, frozen=True):
@@ -60,6 +60,7 @@ class Permit(msgspec.Struct, frozen=True):
         see: list, look at and read runs.
         start: start them; ``"own"`` is as good as ``"all"``, but not for nobody in particular.
         stop: stop runs that may be seen.
+        answer: answer the questions of runs that may be seen.
 
     Raises:
         ConfigurationError: ``who`` is no name, or a right no rule.
@@ -69,13 +70,14 @@ class Permit(msgspec.Struct, frozen=True):
     see: Rule = "own"
     start: Rule = "own"
     stop: Rule = "own"
+    answer: Rule = "own"
 
     def __post_init__(self) -> None:
         named = isinstance(self.who, str) and 0 < len(self.who) <= MAX_WHO_CHARACTERS
         if self.who is not None and not named:
             what = f"a text of 1 to {MAX_WHO_CHARACTERS} characters, or None"
             raise ConfigurationError(f"who of a Permit is {what}")
-        for right in ("see", "start", "stop"):
+        for right in ("see", "start", "stop", "answer"):
             rule = getattr(self, right)
             if not callable(rule) and rule not in ("own", "all", "none"):
                 what = '"own", "all", "none" or a function of a run'
@@ -102,12 +104,15 @@ class Permit(msgspec.Struct, frozen=True):
         return False
 
 
-EVERYTHING = Permit(None, see="all", start="all", stop="all")
+EVERYTHING = Permit(None, see="all", start="all", stop="all", answer="all")
 """Of the server's own tokens, and of anybody on this machine where there are none."""
 
-ONE_RUN = Permit(None, see="all", start="none", stop="all")
-"""Of a token that is signed for one run, at the addresses of that run. Who may read it may not do
-all that its owner may: a right that comes later is not in it."""
+ONE_RUN = Permit(None, see="all", start="none", stop="all", answer="none")
+"""Of a token that is signed for one run, at the addresses of that run. Who may read a run may not
+thereby answer its questions."""
+
+ONE_RUN_AND_ANSWER = Permit(None, see="all", start="none", stop="all", answer="all")
+"""Of a token that is signed for that, too."""
 
 
 def facts_of(run_id: str, event: Event, context: Mapping[str, Any]) -> RunFacts:

@@ -16,10 +16,11 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import streamll
+from streamll.asking.messages import hear, refusal_in
 from streamll.core.errors import LogAway, NoSuchRun, StreamCancelled, TooManyRuns, logger
 from streamll.core.events import NOBODY, TERMINAL, Event, Identity, StreamllEvent
 from streamll.core.places import own_place
@@ -64,6 +65,9 @@ class Runner:
         self.started = 0
         self.controls = Controls(run_log.sink.put)
         self.controls.on("cancel", lambda run_id, _: self.cancel_here(run_id))
+        self.controls.on("answer", self._hear_answer)
+        self.controls.on("answer_refused", self._answer_refused)
+        self._refusals: dict[str, asyncio.Future[Exception]] = {}
         self._alive_s = min(ALIVE_S, limits.lost_seconds / 3)
         self._tasks: set[asyncio.Task[None]] = set()
         self._clock: asyncio.Task[None] | None = None
@@ -103,6 +107,7 @@ class Runner:
         context: Mapping[str, Any] | None = None,
         chat: str | None = None,
         about: Mapping[str, Any] | None = None,
+        questions: bool = True,
     ) -> str:
         """Start a program; returns the id of its run as soon as the log has it, since whoever
         knows the id may use it with another process.
@@ -110,6 +115,7 @@ class Runner:
         Args:
             chat: the name under which ``runs_of`` finds the run.
             about: what ``runs_of`` is to know of it.
+            questions: ``False``: whoever reads the run has no place for questions.
 
         Raises:
             TooManyRuns: as many run here as may.
@@ -119,7 +125,11 @@ class Runner:
         if len(self._tasks) >= self.limits.runs:
             raise TooManyRuns(f"{self.limits.runs} programs run here already")
         call = streamll.stream(
-            served.program, fields=served.fields, sinks=[self.run_log.sink], read=False
+            served.program,
+            fields=served.fields,
+            sinks=[self.run_log.sink],
+            read=False,
+            questions=questions,
         )(**inputs)
         started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         run = self._run(served.name, call, dict(context or {}), started)
@@ -171,6 +181,24 @@ class Runner:
         if events is not None:
             events.cancel()
         return events is not None
+
+    @contextlib.contextmanager
+    def refusal_of(self, answer_id: str) -> Iterator[asyncio.Future[Exception]]:
+        """Why an answer that went through the log was not taken, as soon as that is heard."""
+        refused = self._refusals[answer_id] = asyncio.get_running_loop().create_future()
+        try:
+            yield refused
+        finally:
+            del self._refusals[answer_id]
+
+    def _hear_answer(self, run_id: str, data: Mapping[str, Any]) -> None:
+        if run_id in self.running:
+            hear(data, self.run_log.sink.put)
+
+    def _answer_refused(self, _: str, data: Mapping[str, Any]) -> None:
+        refused = self._refusals.get(str(data.get("answer_id")))
+        if refused is not None and not refused.done():
+            refused.set_result(refusal_in(data))
 
     async def keep(self, key: str, kind: str, **data: Any) -> None:
         """Keep something in the log under a key, outside any run; returns when the log has it."""
@@ -228,11 +256,13 @@ class Runner:
         return last.timestamp if last.event_type in TERMINAL else None
 
     def _is_under_way(self, run_id: str) -> bool:
-        """Whether this process knows that the run has not ended; ``LogAway`` if nobody can know."""
+        """Whether this process knows that the run has not ended, without reading the log; ``LogAway`` if
+        nobody can know.
+        """
         self.run_log.check()
         buffer = self.run_log.buffers.get(run_id)
         followed = buffer is not None and not buffer.is_empty and not buffer.ended
-        return run_id in self.running or followed
+        return run_id in self.running or followed or self.run_log.index.is_under_way(run_id)
 
     async def expect(self, run_id: str) -> None:
         """Wait for a run that may have been started a moment ago; ``NoSuchRun`` if none comes."""

@@ -95,6 +95,16 @@ def test_configure_rejects_unusable_options_and_changes_nothing(options, says):
     assert not configuration.tokens_in_evaluate
 
 
+def test_configure_tells_what_is_in_force(heard):
+    """As a notebook cell's last line; a sink may hold an address with a password, so by its name."""
+    with streamll.configure(sinks=[heard], include=["outputs", "inputs"], redact=str.upper) as told:
+        assert repr(told) == (
+            f"<streamll.configure: sinks=[{type(heard).__name__}], redact=upper, "
+            "include=['inputs', 'outputs'], include_limit=10000, cached_tokens=True, "
+            "tokens_in_evaluate=False>"
+        )
+
+
 def test_redact_changes_or_withholds_events_before_any_sink(lm, practice, heard):
     practice.script(Reply({"reasoning": "r", "answer": "call 555-1234"}, chunk="whole"))
 

@@ -9,6 +9,7 @@ import pytest
 from patience import Stopwatch
 
 from brokers import servers
+from brokers.sample_runs import make_run
 from serve.runs import RUNS
 from serve.serving import events_of, wait_until
 from streamll.brokers.opening import open_sink
@@ -184,3 +185,18 @@ def test_a_run_is_lost_when_nobody_speaks_of_it_and_not_before():
     index.alive(["r1"])
     assert [run["status"] for run in index.latest()] == ["running"]
     assert index.unattended_s("r1") < 60
+
+
+def test_a_run_is_known_to_be_under_way_without_a_look_into_the_log():
+    index, run = RunIndex(lost_s=60), make_run("r1", ["a"])
+    assert not index.is_under_way("r1")
+    index.add(run[2:3])
+    assert not index.is_under_way("r1"), "of an older run the end may be missing as well"
+    index.add(run[:1])
+    assert index.is_under_way("r1")
+    assert not RunIndex(lost_s=60).is_under_way("r1")
+    index.add(run[-1:])
+    assert not index.is_under_way("r1")
+    lost = RunIndex(lost_s=0)
+    lost.add(run[:1])
+    wait_until(lambda: not lost.is_under_way("r1"))

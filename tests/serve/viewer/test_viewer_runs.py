@@ -88,6 +88,8 @@ def test_runs_are_told_apart_and_found_by_keyboard_on_a_server(served, open_page
     assert page.text_content("#found") == "2 runs."
     page.focus("#filters summary")
     page.keyboard.press("Enter")
+    page.fill("#by-context", "anna")
+    page.wait_for_function("() => document.querySelector('#found').textContent.includes('key=')")
     page.fill("#by-context", "user=anna")
     wait_titles(page, "Which hotels?")
     assert page.text_content("#filtered") == " · 1"
@@ -282,6 +284,11 @@ def test_two_runs_are_compared_by_keyboard(served, open_page, options):
     page.wait_for_function(
         "() => document.querySelector('#compared-heads').textContent.includes('Other')"
     )
+    page.keyboard.press("j")
+    page.wait_for_function(
+        "(evil) => document.querySelector('#compared-heads').textContent.includes(evil)", arg=EVIL
+    )
+    assert page.locator("#compare img, #compare a").count() == 0
     page.keyboard.press("Escape")
     wait_text(page, "answer", "with them")
     assert page.is_visible("#shown")

@@ -104,6 +104,7 @@ def rows(run, response):
         "GET /runs/{run_id}": Row(run, 200, 404, 200, None, none),
         "DELETE /runs/{run_id}": Row(run, 200, 404, 403, None, none),
         "GET /runs/{run_id}/events": Row(f"{run}/events", 200, 404, 200, None, f"{none}/events"),
+        "POST /runs/{run_id}/answers": Row(f"{run}/answers", 404, 404, 403, {"question_id": "q", "value": 1}, f"{none}/answers"),
         "GET /runs/{run_id}/report": Row(f"{run}/report", 200, 404, 200, None, f"{none}/report"),
         "POST /ai/{program}": Row("/ai/qa", 200, 200, 403, {"id": "new", "messages": CHAT}),
         "POST /ai": Row("/ai?program=qa", 200, 200, 403, {"id": "new", "messages": CHAT}),
@@ -190,7 +191,8 @@ def test_who_may_only_see_a_run_cannot_stop_it_by_any_way(fleet, practice):
                 pass
             assert other.delete(run["url"], headers=as_("reader")).status_code == 403
             leaving = f"{run['events']}?stop_on_leave=1"
-            assert other.get(leaving, headers=as_("reader")).status_code == 403
+            with other.stream("GET", leaving, headers=as_("reader")) as left:
+                assert left.status_code == 403
             for name in ("bert", "nobody", "broken"):
                 assert refused(there, f"/runs/{run['run_id']}/ws", name)
             socket = f"ws://127.0.0.1:{there.port}/runs/{run['run_id']}/ws"

@@ -84,7 +84,7 @@ class RabbitMQSource(Source):
         try:
             return await self._with_some_node(lambda node: loop.run(self._log_exists(node)))
         finally:
-            await asyncio.to_thread(loop.stop, 5.0)
+            await _end(loop, None)
 
     async def read(self) -> list[Entry]:
         return await self._on_loop(self._read)
@@ -114,9 +114,7 @@ class RabbitMQSource(Source):
         loop, self._loop = self._loop, None
         connection, self._connection = self._connection, None
         if loop is not None:
-            if connection is not None:
-                await loop.run(rabbitmq_client.close(connection))
-            await asyncio.to_thread(loop.stop, 5.0)
+            await _end(loop, connection)
 
     async def _with_some_node(self, do: Callable[[Node], Awaitable[T]]) -> T:
         """Do it with one node after the other, until one works."""
@@ -327,6 +325,22 @@ class RabbitMQSource(Source):
                 self._jumped_to = offset
         self._after = offset
         return Entry(cursor=str(offset), body=message.body)
+
+
+async def _end(loop: LoopThread, connection: Any) -> None:
+    """Close a connection, and end its thread: also where the reader is cancelled meanwhile, perhaps again
+    and again, as readers over HTTP are.
+    """
+
+    async def end() -> None:
+        try:
+            if connection is not None:
+                await loop.run(rabbitmq_client.close(connection))
+        finally:
+            loop.cancel()
+        await asyncio.to_thread(loop.join, 5.0)
+
+    await asyncio.shield(asyncio.ensure_future(end()))
 
 
 async def _coming(arrived: asyncio.Queue[Any]) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from streamll.core.events import TERMINAL, Event, RunError, RunStart, Totals, own_fields
+from streamll.core.events import TERMINAL, Event, Question, RunError, RunStart, Totals, own_fields
 from streamll.core.run_view import ALIVE, RUN_LOST, RunView
 from streamll.serve.permits import RunFacts, facts_of
 
@@ -52,9 +52,17 @@ def snapshot(run_id: str, view: RunView, *, lost: bool) -> dict[str, Any]:
     end, fields = view.end, summary(run_id, view, lost=lost)
     if end is not None:
         fields.update({name: msgspec.to_builtins(getattr(end, name)) for name in TOTALS})
+    if asked := [each for each in view.open.values() if isinstance(each, Question)]:
+        fields["questions"] = [told(each) for each in asked]
     if isinstance(end, RunError):
         fields.update(error_type=end.error_type, error=end.message)
     return {**fields, "seq": view.seq, "fields": view.named_texts()}
+
+
+def told(question: Question) -> dict[str, Any]:
+    """An open question, as far as it has anything to say."""
+    own = {name: getattr(question, name) for name in own_fields(Question)}
+    return {"asked_at": question.timestamp, **{k: v for k, v in own.items() if v is not None}}
 
 
 def title_of(inputs: Mapping[str, Any] | None) -> str | None:
@@ -184,6 +192,12 @@ class RunIndex:
         if run is None or run.view.end is not None:
             return False
         return time.time() - run.heard_at > self._lost_s
+
+    def is_under_way(self, run_id: str) -> bool:
+        """Whether the log had a run's beginning and not its end, and something of it not long ago."""
+        run = self._runs.get(run_id)
+        known = run is not None and run.view.program is not None and run.view.end is None
+        return known and not self.is_lost(run_id)
 
     def latest(
         self, count: int = LISTED_RUNS, fits: Callable[[dict[str, Any]], bool] = lambda _: True

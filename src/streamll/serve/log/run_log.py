@@ -61,6 +61,7 @@ class RunLog:
         sink = open_sink(url)
         assert isinstance(sink, BrokerSink)
         self.sink = sink
+        sink.is_followed = True  # answers come as controls
         self.index = RunIndex(lost_s)
         self.tail = LogTail(url, self.sink, self.index)
         self.buffer, self.buffers = self.tail.buffer, self.tail.buffers

@@ -103,7 +103,7 @@ async def chat_completions(service: Service, request: Request) -> Response:
     if streams:
         service.check_readers()
     inputs = inputs_from(program, openai_wire.messages_of, body, body.get("inputs"))
-    run_id = await service.start(request.state.permit, program, inputs)
+    run_id = await service.start(request.state.permit, program, inputs, questions=False)
     if streams:
         form = make_format("openai", options)
         return service.respond(Position(run_id), form, stop_on_leave=True, can_return=False)

@@ -91,7 +91,7 @@ async def create(service: Service, request: Request) -> Response:
         raise
     if streams:
         service.check_readers()
-    run_id = await service.start(permit, program, inputs)
+    run_id = await service.start(permit, program, inputs, questions=False)
     key = sealing.new_key()
     echo["id"] = f"resp_{run_id}{key}"
     model = str(body.get("model") or program.name)

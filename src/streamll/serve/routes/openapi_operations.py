@@ -143,6 +143,11 @@ SCHEMAS: dict[str, Schema] = {
                         "additionalProperties": TEXT,
                         "description": "The text of each output field.",
                     },
+                    "questions": {
+                        **listed(OBJECT),
+                        "description": "Those that are open: `question_id`, `text`, `schema`, `asked_at`, "
+                        "and what else the `question` event has.",
+                    },
                     "duration": {"type": ["number", "null"]},
                     "lm_calls": {"type": ["integer", "null"]},
                     "prompt_tokens": {"type": ["integer", "null"]},
@@ -165,6 +170,10 @@ SCHEMAS: dict[str, Schema] = {
             "token": {
                 "type": ["string", "null"],
                 "description": "Reads and cancels this one run, for a day; `null` for who may not.",
+            },
+            "answer_token": {
+                "type": ["string", "null"],
+                "description": "Answers its questions as well; `null` for who may not.",
             },
         },
         "run_id",
@@ -371,6 +380,25 @@ OPERATIONS: Mapping[str, Operation] = {
         answer=ref("Cancelled"),
         errors=(404, 503),
         description="200 with the status `over` for a run that has ended.",
+    ),
+    "POST /runs/{run_id}/answers": Operation(
+        summary="Answer a question of a run, whichever process runs it",
+        body=record(
+            {
+                "question_id": TEXT,
+                "value": {"description": "JSON of the question's `schema`."},
+                "decline": {**FLAG, "description": "In place of a value: there will be none."},
+                "by": {
+                    **TEXT,
+                    "description": "Who answers, if the token is nobody's in particular.",
+                },
+            },
+            "question_id",
+        ),
+        answer=record({"run_id": TEXT, "question_id": TEXT, "status": {"enum": ["given", "sent"]}}),
+        errors=(400, 404, 408, 409, 413, 415, 422, 503),
+        description="202 with the status `sent`: the log has it, and the process that runs this "
+        "has not said what came of it. 409: the question is not open any more.",
     ),
     "GET /runs/{run_id}/events": Operation(
         summary="A run's events, live",

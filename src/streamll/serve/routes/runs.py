@@ -50,9 +50,12 @@ async def start(service: Service, request: Request) -> Response:
         "events": f"{path}/events",
         "websocket": f"{path}/ws",
         "token": None,
+        "answer_token": None,
     }
     if all([await service.rights.may(permit, run_id, right) for right in ("see", "stop")]):
         answer["token"] = service.access.token_for(run_id, TOKEN_S)  # which permits no more
+        if await service.rights.may(permit, run_id, "answer"):
+            answer["answer_token"] = service.access.token_for(run_id, TOKEN_S, answer=True)
     return JSONResponse(answer, 202, headers={"location": path})
 
 

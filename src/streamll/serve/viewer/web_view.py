@@ -16,13 +16,17 @@ import sys
 import tempfile
 import threading
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamll.brokers.opening import open_sink
 from streamll.core.errors import needs_extra
 from streamll.serve.app import create_app
 from streamll.serve.web.limits import Limits
 from streamll.sinks.base import BaseSink
+
+NOTEBOOKS = "http://localhost:* http://127.0.0.1:* https://localhost:* https://127.0.0.1:* vscode-webview: vscode-file:"
+"""The pages of notebooks on this machine, or forwarded to it. Whoever frames the view sees nothing without its token."""
 
 
 class WebView:
@@ -61,10 +65,18 @@ class WebView:
         atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
 
     def _noticing(self, app: ASGIApp) -> ASGIApp:
+        """``app``, whose pages may stand in a notebook's; notices when somebody looks."""
+
         async def noticing(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "http" and scope["path"] == "/runs":
                 self.watched.set()
-            await app(scope, receive, send)
+
+            async def send_framed(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    _let_notebooks_frame(MutableHeaders(scope=message))
+                await send(message)
+
+            await app(scope, receive, send_framed)
 
         return noticing
 
@@ -79,6 +91,15 @@ class WebView:
         self.sink.stop()
         self._socket.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _let_notebooks_frame(headers: MutableHeaders) -> None:
+    """What keeps a page out of others' frames: for this one, out of all but those of ``NOTEBOOKS``."""
+    if policy := headers.get("content-security-policy"):
+        del headers["x-frame-options"]
+        headers["content-security-policy"] = policy.replace(
+            "frame-ancestors 'none'", f"frame-ancestors 'self' {NOTEBOOKS}"
+        )
 
 
 _shared: WebView | None = None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from streamll.core.errors import ConfigurationError
-from streamll.serve.permits import EVERYTHING, ONE_RUN, Permit
+from streamll.serve.permits import EVERYTHING, ONE_RUN, ONE_RUN_AND_ANSWER, Permit
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
@@ -29,21 +29,28 @@ Auth = Callable[["HTTPConnection"], "Permit | Awaitable[Permit | None] | None"]
 """Says who a request is from, and what that person may; ``None``: nobody who is known."""
 
 
-def run_token(secret: str | bytes, run_id: str, *, seconds: float = 3600.0) -> str:
+def run_token(
+    secret: str | bytes, run_id: str, *, seconds: float = 3600.0, answer: bool = False
+) -> str:
     """A token that permits reading and cancelling one run.
 
     Args:
         secret: the one of ``create_app``; all processes of a server need the same.
         run_id: the run.
         seconds: how long it holds, from now (default: one hour).
+        answer: it permits answering the run's questions as well.
     """
     expiry = str(int(time.time() + seconds))
-    return f"{run_id}.{expiry}.{_signature(secret, run_id, expiry)}"
+    return f"{run_id}.{expiry}.{_signature(secret, run_id, expiry, ANSWERS if answer else READS)}"
 
 
-def _signature(secret: str | bytes, run_id: str, expiry: str) -> str:
+READS, ANSWERS = "streamll-run", "streamll-answer"
+"""What a token for one run is signed for."""
+
+
+def _signature(secret: str | bytes, run_id: str, expiry: str, purpose: str) -> str:
     key = secret.encode() if isinstance(secret, str) else secret
-    digest = hmac.new(key, f"streamll-run\0{run_id}\0{expiry}".encode(), hashlib.sha256).digest()
+    digest = hmac.new(key, f"{purpose}\0{run_id}\0{expiry}".encode(), hashlib.sha256).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
@@ -87,8 +94,8 @@ class Access:
         """Whether nobody has to say who they are."""
         return not self._tokens and self.auth is None
 
-    def token_for(self, run_id: str, seconds: float) -> str:
-        return run_token(self._secret, run_id, seconds=seconds)
+    def token_for(self, run_id: str, seconds: float, *, answer: bool = False) -> str:
+        return run_token(self._secret, run_id, seconds=seconds, answer=answer)
 
     def permit_of(self, token: str | None, run_id: str | None) -> Permit | None:
         """What a token permits at the addresses of this run, or elsewhere (``None``); nothing if it
@@ -99,15 +106,18 @@ class Access:
         given = (token or "").encode()
         if sum(hmac.compare_digest(given, known) for known in self._tokens):
             return EVERYTHING
-        return ONE_RUN if self._is_for(token, run_id) else None
+        for purpose, permit in ((READS, ONE_RUN), (ANSWERS, ONE_RUN_AND_ANSWER)):
+            if self._is_for(token, run_id, purpose):
+                return permit
+        return None
 
-    def _is_for(self, token: str | None, run_id: str | None) -> bool:
-        """Whether the token was signed for this run and has not expired."""
+    def _is_for(self, token: str | None, run_id: str | None, purpose: str) -> bool:
+        """Whether the token was signed for this run and purpose, and has not expired."""
         run, _, rest = (token or "").partition(".")
         expiry, _, signature = rest.partition(".")
         if run != run_id or not expiry.isdecimal() or len(expiry) > MAX_EXPIRY_DIGITS:
             return False
-        expected = _signature(self._secret, run, expiry)
+        expected = _signature(self._secret, run, expiry, purpose)
         signed = hmac.compare_digest(signature.encode(), expected.encode())
         return signed and int(expiry) >= time.time()
 

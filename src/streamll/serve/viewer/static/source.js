@@ -4,6 +4,12 @@
 
 const OF_ONE_RUN = /^([0-9a-f]+)\.\d+\.[\w-]+$/; // a token that is good for one run
 
+/** What the tab keeps; nothing in a frame of another page (a notebook's cell), which may keep nothing. */
+const ofTab = {
+  get token() { try { return sessionStorage.getItem("streamll-token"); } catch { return null; } },
+  set token(value) { try { sessionStorage.setItem("streamll-token", value); } catch { /* as said */ } },
+};
+
 class Unauthorized extends Error {}
 
 class Server {
@@ -12,13 +18,13 @@ class Server {
     this.live = true;
     this.told = told;
     this.askToken = askToken;
-    this.token = new URLSearchParams(location.hash.slice(1)).get("token") || sessionStorage.getItem("streamll-token") || "";
+    this.token = new URLSearchParams(location.hash.slice(1)).get("token") || ofTab.token || "";
     this.keep(this.token);
   }
   keep(token) {
     this.token = token;
     this.waved = false; // whoever closed the question is not asked again by what comes by itself
-    if (token) sessionStorage.setItem("streamll-token", token);
+    if (token) ofTab.token = token;
   }
   /** The run that the token is for, if it is for one only. */
   get only() { return (OF_ONE_RUN.exec(this.token) || [])[1] || null; }
@@ -65,7 +71,7 @@ class Server {
       body: JSON.stringify({ program, inputs }),
     });
   }
-  stop(id) { return this.fetch(`runs/${encodeURIComponent(id)}`, { method: "DELETE" }); }
+  stop(id) { return this.json(`runs/${encodeURIComponent(id)}`, { method: "DELETE" }); }
 
   /** Read a run behind the event `last()`, over any break; returns how to end that. */
   open(id, add, last) {
@@ -93,6 +99,7 @@ class Enclosed {
     this.live = false;
     this.only = null;
     this.byRun = new Map();
+    this.texts = new Map();
     for (const event of events) {
       if (!event.run_id) continue;
       if (!this.byRun.has(event.run_id)) this.byRun.set(event.run_id, []);
@@ -109,8 +116,12 @@ class Enclosed {
     });
     return { runs: streamll.wanted(runs, query, (run) => this.textOf(run.run_id)) };
   }
-  /** What a run was asked and has written. */
+  /** What a run was asked and has written; kept, since a report does not change. */
   textOf(id) {
+    if (!this.texts.has(id)) this.texts.set(id, this.read(id));
+    return this.texts.get(id);
+  }
+  read(id) {
     const run = new streamll.Run(id), said = [];
     for (const event of this.byRun.get(id)) {
       run.feed(event);

@@ -1,0 +1,88 @@
+// The hook that has a run: it starts, joins and stops it. Text that grows does not render its component.
+import { useInsertionEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
+import { joinRun, startRun, type AnySignature, type JoinOptions, type ReadOptions, type Run, type RunStatus, type Signature, type Snapshot, type StartOptions } from "@streamll/client";
+import { framesOf } from "./frames.js";
+import { nowhere } from "./reading.js";
+
+export interface UseRunOptions<P extends Signature = AnySignature> extends Omit<ReadOptions, "after" | "signal"> {
+  /** Where the server is. Default: the folder of the page. */
+  base?: string | URL;
+  /** The program to start; may be left out where the server has only one. */
+  program?: StartOptions<P>["program"];
+  /** Added to every event of the runs that are started. */
+  context?: Readonly<Record<string, unknown>>;
+}
+
+/** The address of a run, or its id on the hook's server. */
+export type Joined = string | URL | (Omit<JoinOptions, "base"> & { base?: string | URL });
+
+type State = Omit<Snapshot, "status" | "fields" | "thinking" | "outputs">;
+
+export interface RunHandle<P extends Signature = AnySignature> extends State {
+  /** The client's run; null before the first. */
+  readonly run: Run<P> | null;
+  /** `idle` before the first run. */
+  readonly status: "idle" | RunStatus;
+  /** Whether it can be stopped: it is started, or runs. */
+  readonly running: boolean;
+  /** Start the program. A run that was started here and still runs is stopped. Call it where something has happened, not while rendering. */
+  start(inputs: P["inputs"]): Run<P>;
+  /** Read a run that has been started: by its address, or its id. It is not stopped by another `start`. */
+  join(run: Joined): Run<P>;
+  /** Start the program with the latest inputs again. Throws where none were given here. */
+  restart(): Run<P>;
+  /** Stop the run on the server, for all who read it. */
+  stop(): Promise<void>;
+  /** Forget the run, which goes on if it runs. */
+  reset(): void;
+}
+
+/**
+ * A run, and what starts it. The run is read while a component shows it, and goes on without: where a component comes
+ * back to it, it reads on from there.
+ */
+export function useRun<P extends Signature = AnySignature>(options: UseRunOptions<P> = {}): RunHandle<P> {
+  const [run, setRun] = useState<Run<P> | null>(null);
+  const latest = useRef(options);
+  useInsertionEffect(() => { latest.current = options; });
+  const [actions] = useState(() => actionsOf<P>(() => latest.current, setRun));
+  const frames = run && framesOf(run), head = frames?.head ?? nothing;
+  const state = useSyncExternalStore(frames?.subscribe ?? nowhere, head, head);
+  return useMemo(() => ({ ...state, run, running: isRunning(state.status), ...actions }), [state, run, actions]);
+}
+
+function actionsOf<P extends Signature>(options: () => UseRunOptions<P>, show: (run: Run<P> | null) => void) {
+  let run: Run<P> | null = null, own: Run<P> | null = null, given: P["inputs"] | undefined;
+  const turnTo = (other: Run<P> | null) => {
+    if (other && own && isRunning(own.status)) own.stop().catch(() => {}); // nobody is left to be told
+    if (other) own = null;
+    show((run = other));
+  };
+  return {
+    start(inputs: P["inputs"]) {
+      const { base = ".", ...rest } = options(), made = startRun<P>(base, { ...rest, inputs });
+      turnTo(made);
+      own = made;
+      given = inputs;
+      return made;
+    },
+    join(place: Joined) {
+      const { base = ".", ...rest } = options(), isAddress = typeof place === "string" || place instanceof URL;
+      const made = joinRun<P>(isAddress ? place : { base, ...place }, rest);
+      turnTo(made);
+      return made;
+    },
+    restart() {
+      if (given === undefined) throw new Error("useRun: there is nothing to start again, since nothing was started here; call start(inputs)");
+      return this.start(given);
+    },
+    stop: async () => run?.stop(),
+    reset: () => turnTo(null),
+  };
+}
+
+const isRunning = (status: string) => status === "starting" || status === "running";
+const NOTHING: State & { status: "idle" } = {
+  id: null, program: null, status: "idle", connection: { state: "idle", failures: 0 }, message: null, error: null, usage: null, retries: 0, lost: 0,
+};
+const nothing = (): State & { status: "idle" | RunStatus } => NOTHING;

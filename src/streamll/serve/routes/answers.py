@@ -1,0 +1,150 @@
+"""Answering the questions of a run, whichever process runs it.
+
+Where the run is here, the answer is given at once. Elsewhere it goes through the log (``server.answer``),
+checked against the question as the log has it, and what came of it is awaited there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from streamll.asking.answers import check
+from streamll.asking.here import question_of
+from streamll.asking.messages import ANSWER, message
+from streamll.core.errors import NoSuchQuestion, QuestionClosed, WrongAnswer
+from streamll.core.events import Answer, Question
+from streamll.core.positions import Position
+from streamll.serve.permits import Permit
+from streamll.serve.routes.service import Service
+from streamll.serve.web.requests import HTTPRefusal, InvalidRequest, read_json
+
+HEARD_S = 5.0
+"""How long a process that runs elsewhere has to say what came of an answer."""
+
+KEYS = {"question_id", "value", "decline", "by"}
+
+
+async def answer(service: Service, request: Request) -> Response:
+    run_id, permit = request.path_params["run_id"], request.state.permit
+    body = await read_json(request, service.limits)
+    question_id, by = body.get("question_id"), body.get("by")
+    declines = body.get("decline") is True
+    if body.keys() - KEYS or not isinstance(question_id, str) or ("value" in body) is declines:
+        what = 'an answer is {"question_id": …, "value": …}, or {"question_id": …, "decline": true}'
+        raise HTTPRefusal(400, what)
+    if not isinstance(by, (str, type(None))):
+        raise HTTPRefusal(400, "by is a text")
+    given = {} if declines else {"value": body["value"]}
+    taken = await give(service, permit, run_id, question_id, by=by, **given)
+    status = "given" if taken else "sent"
+    told = {"run_id": run_id, "question_id": question_id, "status": status}
+    return JSONResponse(told, 200 if taken else 202)
+
+
+async def give(
+    service: Service,
+    permit: Permit,
+    run_id: str,
+    question_id: str,
+    *,
+    by: str | None = None,
+    **value: Any,
+) -> bool:
+    """Give an answer, or without a ``value`` decline to. True once the program has it; False if the
+    process that runs it has not said so yet: then the log has the answer.
+
+    Args:
+        by: who answers, if the permit is nobody's in particular.
+
+    Raises:
+        HTTPRefusal: 403, 404 (no such question), 409 (not open any more), 422 (a wrong answer).
+        RunUnavailable: the run is not there, or the log is away.
+    """
+    await service.rights.check(permit, run_id, "answer")
+    by = permit.who or by
+    try:
+        if run_id in service.runner.running:
+            asked = question_of(run_id, question_id)
+            _ = asked.answer(value["value"], by) if value else asked.decline(by)
+            return True
+        return await _through_log(service, run_id, question_id, by, value)
+    except WrongAnswer as error:
+        raise WrongAnswerRefused(error) from None
+    except QuestionClosed as error:
+        raise HTTPRefusal(409, str(error)) from None
+    except NoSuchQuestion as error:
+        raise HTTPRefusal(404, str(error)) from None
+
+
+class WrongAnswerRefused(InvalidRequest):
+    """Ends a request with an answer that its question cannot take: 422, with every problem."""
+
+    def __init__(self, error: WrongAnswer) -> None:
+        super().__init__(error)
+        self.status = 422
+
+
+async def _through_log(
+    service: Service, run_id: str, question_id: str, by: str | None, value: dict[str, Any]
+) -> bool:
+    run_log, runner, answer_id = service.run_log, service.runner, uuid.uuid4().hex
+    with run_log.buffer(run_id):  # from here on nothing is missed
+        asked, answered, reached = await _in_log(service, run_id, question_id)
+        if answered is not None:
+            raise QuestionClosed(answered.outcome, answered.by)
+        if value:
+            check(asked.schema, value["value"])
+        about = {"run_id": run_id, "question_id": question_id, "answer_id": answer_id, "by": by}
+        with runner.refusal_of(answer_id) as refused:
+            run_log.sink.put(message(ANSWER, **about, **value))
+            heard = asyncio.ensure_future(_answer_of(service, reached, question_id))
+            try:
+                either: list[asyncio.Future[Any]] = [heard, refused]
+                await asyncio.wait(either, timeout=HEARD_S, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                heard.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait({heard})
+        if refused.done():
+            raise refused.result()
+        if heard.cancelled():
+            return False
+        found = heard.result()
+    if found is not None and found.answer_id not in (answer_id, None):
+        raise QuestionClosed(found.outcome, found.by)
+    return True
+
+
+async def _in_log(
+    service: Service, run_id: str, question_id: str
+) -> tuple[Question, Answer | None, Position]:
+    """A question as the log has it, its answer, and how far that was read."""
+    asked: Question | None = None
+    answered: Answer | None = None
+    reached = Position(run_id)
+    async for items in service.run_log.history(reached):
+        for item in items:
+            event, reached = item.event, item.position
+            if isinstance(event, Question) and event.question_id == question_id:
+                asked = event
+            elif isinstance(event, Answer) and event.question_id == question_id:
+                answered = event
+    if asked is None:
+        raise NoSuchQuestion(f"this run has no question {question_id!r}")
+    return asked, answered, reached
+
+
+async def _answer_of(service: Service, after: Position, question_id: str) -> Answer | None:
+    """The event by which a question ends; ``None`` if the run ends without one."""
+    async with contextlib.aclosing(service.run_log.read(after)) as batches:
+        async for items in batches:
+            for item in items:
+                if isinstance(item.event, Answer) and item.event.question_id == question_id:
+                    return item.event
+    return None

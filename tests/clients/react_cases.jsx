@@ -1,0 +1,48 @@
+// What test_react_hooks.py drives: components that count how often they are rendered.
+import { StrictMode, useEffect, useState } from "react";
+import { createRoot, hydrateRoot } from "react-dom/client";
+import { renderToString } from "react-dom/server.browser";
+import { Run, useEvents, useField, useRun } from "@streamll/react";
+
+const counts = {}, heard = [];
+const count = (name) => { counts[name] = (counts[name] ?? 0) + 1; };
+
+function Field({ run, name }) {
+  count(name);
+  const field = useField(run, name);
+  return <output id={name} data-done={field?.done}>{field?.text}</output>;
+}
+
+function App() {
+  count("App");
+  const run = useRun({ base: "llm/", program: "QA" });
+  useEvents(run, (event) => heard.push(event.seq));
+  useEffect(() => { globalThis.run = run; });
+  return (
+    <main>
+      <Field run={run} name="answer" />
+      <Field run={run} name="predict.score" />
+      <Shown run={run} />
+    </main>
+  );
+}
+
+function Shown({ run }) {
+  return (
+    <Run
+      run={run} fields={["score", "answer"]} labels={{ score: "Points" }} classNames={{ field: "mine" }}
+      render={{ "predict.score": (field) => <b>{JSON.stringify(field.value)}</b> }} words={{ cancelled: "Ended by you" }}
+    >
+      <button onClick={run.stop}>Stop</button>
+    </Run>
+  );
+}
+
+export const html = () => renderToString(<App />);
+
+if (globalThis.document) {
+  const place = document.getElementById("root"), errors = [];
+  let root = hydrateRoot(place, <StrictMode><App /></StrictMode>, { onRecoverableError: (error) => errors.push(String(error)) });
+  const again = (run) => (root = createRoot(place)).render(<StrictMode><Shown run={run} /></StrictMode>);
+  Object.assign(globalThis, { counts, heard, errors, again, leave: () => root.unmount() });
+}
