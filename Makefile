@@ -76,6 +76,7 @@ wheel: $(READY)
 	@$(RUN) hatchling build -d dist
 
 versions: $(READY)
+	@sh scripts/servers.sh .cache/servers
 	@$(VENV)/bin/python scripts/versions.py $(ARGS)
 
 otel: $(READY)

@@ -168,11 +168,7 @@ worker_rlimit_nofile {descriptors};
 events {{ worker_connections {descriptors}; }}
 http {{
     access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
+    {temporary}
     keepalive_timeout 0;
     server {{
         listen 127.0.0.1:{port} backlog=4096 reuseport;
@@ -187,8 +183,7 @@ http {{
 
 def start_nginx(folder: Path, port: int, options: argparse.Namespace) -> tuple[Any, int]:
     """Its process, and how many bytes a second each reader gets."""
-    from brokers.servers import UNPACKED
-    from serve.nginx import binary
+    from serve import nginx
 
     for run in range(options.runs):
         place = folder / "files" / "runs" / run_id(run)
@@ -204,12 +199,11 @@ def start_nginx(folder: Path, port: int, options: argparse.Namespace) -> tuple[A
         descriptors=descriptors,
         first=len(frames[0]),  # at once, as the others send it
         rate=rate,
+        temporary=nginx.temporary_paths(folder),
         user="" if os.getuid() else "user root;",  # the folder is ours alone
     )
     (folder / "nginx.conf").write_text(text)
-    libraries = UNPACKED / "usr/lib" / f"{os.uname().machine}-linux-gnu"
-    command = [binary(), "-p", str(folder), "-e", "stderr", "-c", str(folder / "nginx.conf")]
-    return subprocess.Popen(command, env={"LD_LIBRARY_PATH": str(libraries)}), rate
+    return nginx.start(folder), rate
 
 
 # --- readers --------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ The tests are those that depend on the version. For each DSPy: what is replaced 
 lacks, who is called by whom, tokens, typed fields, tools, cache, retries, leaving early, the drop-in
 for ``streamify``, a chat's messages as inputs, and of the strict comparisons of docs/invisible.md a
 part. For the lowest and the newest also what uses the other dependencies: the terminal, the command
-line, the server, SQLite. Of the server the lowest has only tests that do without the clients in
+line, the server, SQLite, and Redis and RabbitMQ where they are. Of the server the lowest has only tests
+that do without the clients in
 ``NEWER``. ``--quick`` has what no version may lack: the hooks, what holds on every DSPy, streams, and
 of the comparisons a few. It takes 40 seconds of one core for each. Two are tested at a time.
 """
@@ -73,7 +74,15 @@ OLD_SERVER = (
     "tests/serve/viewer/test_viewer_access.py",
     "tests/serve/viewer/test_viewer_connection.py",
 )
-SELECTED = {"lowest": (*CAPTURE, *OTHERS, *OLD_SERVER), "newest": (*CAPTURE, *OTHERS, *SERVER)}
+BROKERS = (
+    "tests/brokers/contract/test_bad_input.py",
+    "tests/brokers/contract/test_contract.py",
+    "tests/brokers/test_url_options.py",
+)
+SELECTED = {
+    "lowest": (*CAPTURE, *OTHERS, *BROKERS, *OLD_SERVER),
+    "newest": (*CAPTURE, *OTHERS, *BROKERS, *SERVER),
+}
 COMPARED = (
     "not (test_a_tap_changes_nothing or test_capture_changes_nothing)"
     " or text- or thinking- or always or 429- or Predict- or ReAct- or falls or typed"

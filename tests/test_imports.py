@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import subprocess
 import sys
@@ -199,6 +200,11 @@ def imports(tree: ast.Module, package: str) -> Iterator[Import]:
     return visit(tree, at_top=True)
 
 
+@functools.cache
+def parsed(module: Path) -> ast.Module:
+    return ast.parse(module.read_text("utf-8"))
+
+
 def dotted(module: Path) -> str:
     """``streamll.core.events`` for its file; a package's for its ``__init__.py``."""
     parts = module.relative_to(SOURCE.parent).with_suffix("").parts
@@ -208,7 +214,7 @@ def dotted(module: Path) -> str:
 def imported_modules(module: Path, known: AbstractSet[str]) -> set[str]:
     """Every module of ``known`` that this one imports: at its top, in functions, for types."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+    for node in ast.walk(parsed(module)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -242,7 +248,7 @@ def rule_name(module: str) -> str:
 def violations(module: Path) -> Iterator[str]:
     rule = RULES[part_of(module)]
     package = ".".join(["streamll", *module.relative_to(SOURCE).parts[:-1]])
-    for line, imported, at_top in imports(ast.parse(module.read_text("utf-8")), package):
+    for line, imported, at_top in imports(parsed(module), package):
         name = rule_name(imported)
         if name in rule.always or name in sys.stdlib_module_names:
             continue
@@ -298,9 +304,7 @@ def test_the_rooms_of_a_part_stand_on_those_above_them(part, rooms):
     for module in (SOURCE / part).rglob("*.py"):
         parts = module.relative_to(SOURCE).parts
         room = parts[1].removesuffix(".py")
-        for _, imported, _ in imports(
-            ast.parse(module.read_text("utf-8")), ".".join(["streamll", *parts[:-1]])
-        ):
+        for _, imported, _ in imports(parsed(module), ".".join(["streamll", *parts[:-1]])):
             if imported.startswith(f"streamll.{part}."):
                 found[room].add(imported.split(".")[2])
     assert {room: below - {room} for room, below in found.items()} == rooms
@@ -367,6 +371,7 @@ def test_a_process_that_only_reads_events_never_loads_dspy():
         "from streamll import EventConsumer\n"
         "EventConsumer('redis://localhost'), EventConsumer('sqlite:///nowhere.db')\n"
         "EventConsumer('amqp://localhost').on('token', print)\n"
+        "streamll.connect('http://localhost/runs/r')\n"
         "event = decode(encode(TokenEvent(field='answer', token='x')))\n"
         "assert event.token == 'x'\n"
     )

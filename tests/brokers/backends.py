@@ -6,8 +6,10 @@ import itertools
 import os
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from profiles import THOROUGH
@@ -26,6 +28,7 @@ if THOROUGH:
 if THOROUGH and servers.NEWER_RABBITMQ.exists():
     COMPATIBLE_BACKENDS.append("rabbitmq-newer")
 
+T = TypeVar("T", bound=servers.Server)
 _numbers = itertools.count()
 
 
@@ -46,12 +49,22 @@ class Backend:
         return unique_name()
 
 
-def available(make: Callable[[], servers.Server]) -> servers.Server:
+def available(make: Callable[[], T]) -> T:
     """Start a server of one's own; without one, in CI the tests fail (skipped is failed there)."""
     try:
         return servers.started(make)
     except servers.Unavailable as problem:
         pytest.skip(str(problem))
+
+
+@contextmanager
+def own(make: Callable[[], T]) -> Iterator[T]:
+    """A server, or a group of them, that a ``with`` block may do to what it likes."""
+    server = available(make)
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 def backend_of(name: str, server_of: Callable[[str], servers.Server], folder: Path) -> Backend:

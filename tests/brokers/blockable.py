@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,17 +21,21 @@ sys.stdin.readline()
 """
 
 
-class BlockableRoute:
+class BlockableRoute(ABC):
     """``url`` leads to the log. ``block`` stalls it, ``free`` lets everything through."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def block(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def block(self) -> None: ...
 
-    def free(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def free(self) -> None: ...
+
+    def close(self) -> None:
+        """Let everything through, for good."""
+        self.free()
 
 
 class NetworkRoute(BlockableRoute):
@@ -42,6 +48,9 @@ class NetworkRoute(BlockableRoute):
 
     def free(self) -> None:
         self.wire.mend()
+
+    def close(self) -> None:
+        self.wire.close()
 
 
 class LockedFileRoute(BlockableRoute):
@@ -73,18 +82,9 @@ def through(wire: Wire, server) -> str:
 
 @contextmanager
 def blockable_route(backend: Backend) -> Iterator[BlockableRoute]:
-    if backend.server is None:
-        route: BlockableRoute = LockedFileRoute(backend)
-        try:
-            yield route
-        finally:
-            route.free()
-    else:
-        route = NetworkRoute(backend)
-        try:
-            yield route
-        finally:
-            route.wire.close()
+    route = (LockedFileRoute if backend.server is None else NetworkRoute)(backend)
+    with contextlib.closing(route):
+        yield route
 
 
 def shorten_timeouts(monkeypatch) -> None:

@@ -24,15 +24,17 @@ class BackgroundReader:
 
     def __init__(self, url: str, target: str, **options) -> None:
         self.events = []
+        self.ended = 0
         self.consumer = EventConsumer(url, target, start="beginning", **options)
-        self.consumer.subscribe(self.events.append)
+        self.consumer.subscribe(self._note)
         self.consumer.start()
 
-    def wait_for_ends(self, count: int) -> None:
-        wait_until(lambda: self.ended() >= count, BOUND, f"{count} runs have been read")
+    def _note(self, event) -> None:
+        self.events.append(event)
+        self.ended += event.event_type == "run.end"
 
-    def ended(self) -> int:
-        return sum(event.event_type == "run.end" for event in list(self.events))
+    def wait_for_ends(self, count: int) -> None:
+        wait_until(lambda: self.ended >= count, BOUND, f"{count} runs have been read")
 
     def stop(self) -> None:
         assert self.consumer.stop()

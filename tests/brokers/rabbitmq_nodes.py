@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from brokers.servers import RabbitMQServer, Server, free_port
+from brokers.servers import Group, RabbitMQServer, free_port
 
 NODES = 3
 
@@ -48,37 +48,35 @@ class RabbitMQNode(RabbitMQServer):
         super().start(seconds)
 
     def stop(self) -> None:
-        Server.stop(self)  # the epmd is the cluster's
+        self.kill()  # the epmd is the cluster's
 
 
-class RabbitMQCluster(Server):
+class RabbitMQCluster(Group):
     """Several nodes. The first is started alone; the others find it and join."""
 
     def __init__(self, folder: Path, root: Path = Path("/")) -> None:
         super().__init__(folder)
         cookie, epmd_port = f"cookie{os.urandom(4).hex()}", free_port()
-        self.nodes = [RabbitMQNode(folder / f"n{n}", cookie, epmd_port, root) for n in range(NODES)]
-        self.port = self.nodes[0].port
-        for node in self.nodes:  # RabbitMQ 4 waits for all that it is told of
-            node.peers = list(dict.fromkeys([self.nodes[0].name, node.name]))
+        self.servers = [
+            RabbitMQNode(folder / f"n{n}", cookie, epmd_port, root) for n in range(NODES)
+        ]
+        self.port = self.servers[0].port
+        for node in self.servers:  # RabbitMQ 4 waits for all that it is told of
+            node.peers = list(dict.fromkeys([self.servers[0].name, node.name]))
 
     @property
     def url(self) -> str:
-        return url_of(self.nodes)
+        return url_of(self.servers)
 
     def start(self, seconds: float = 90) -> None:
-        first, *others = self.nodes
-        first.start(seconds)
-        for node in others:
-            node.epmd = first.epmd
+        first, *others = self.servers
+        if first.epmd is None:
+            first.start(seconds)
+            for node in others:
+                node.epmd = first.epmd
         with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda node: node.start(seconds), others))
-
-    def restore(self) -> None:
-        """Start the nodes that a test has killed."""
-        for node in self.nodes:
-            if node.process is None:
-                node.start()
+            down = [node for node in self.servers if node.process is None]
+            list(pool.map(lambda node: node.start(seconds), down))
 
     def leader(self, queue: str) -> RabbitMQNode:
         """The node that leads a stream or a quorum queue."""
@@ -91,14 +89,13 @@ class RabbitMQCluster(Server):
 
     def nodes_of(self, queue: str, item: str) -> list[RabbitMQNode]:
         """Those that RabbitMQ says are its ``leader``, or its ``members``."""
-        asked = next(node for node in self.nodes if node.process)
+        asked = next(node for node in self.servers if node.process)
         found = asked.evaluate(ABOUT_QUEUE.format(queue=queue, item=item))
-        return [node for node in self.nodes if node.name in found]
+        return [node for node in self.servers if node.name in found]
 
     def stop(self) -> None:
-        for node in self.nodes:
-            node.stop()
-        epmd = self.nodes[0].epmd
+        super().stop()
+        epmd = self.servers[0].epmd
         if epmd is not None:
             epmd.kill()
             epmd.wait(60)

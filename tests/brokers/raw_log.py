@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import sqlite3
+from abc import ABC, abstractmethod
 
 from streamll.brokers.rabbitmq.address import Address
 
@@ -32,20 +33,21 @@ def raw_dead_letters(backend, target: str) -> list[dict]:
     return [json.loads(body) for body in RAW_LOGS[backend.name](backend.url).dead_letters(target)]
 
 
-class RawLog:
+class RawLog(ABC):
     def __init__(self, url: str) -> None:
         self.url = url
 
+    @abstractmethod
     def put(self, target: str, bodies: list[bytes]) -> int:
-        raise NotImplementedError
+        """How many entries that makes."""
 
-    def dead_letters(self, target: str) -> list[bytes]:
-        raise NotImplementedError
+    @abstractmethod
+    def dead_letters(self, target: str) -> list[bytes]: ...
 
-    def bound(self, target: str) -> None:
+    def bound(self, target: str) -> None:  # noqa: B027 - most need not
         """Make a log that trims itself, where that cannot be asked for at any time."""
 
-    def trim(self, target: str, entries: int) -> None:
+    def trim(self, target: str, entries: int) -> None:  # noqa: B027 - RabbitMQ cannot
         """Delete the oldest entries."""
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brokers.servers import RedisServer, Server, ask, free_port, redis_binary, wait_until
+from brokers.servers import Group, RedisServer, ask, free_port, redis_binary, wait_until
 
 if TYPE_CHECKING:
     from brokers.certificates import Certificates
@@ -53,31 +53,6 @@ class ClusterNode(RedisServer):
 
     def ask(self, *command: Any) -> Any:
         return one_command(self.port, *command)
-
-
-class Group(Server):
-    """Several servers that count as one. ``port`` is that of the first."""
-
-    servers: list[Any]
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.servers = []
-
-    @property
-    def hosts(self) -> str:
-        return ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
-
-    def start(self, seconds: float = START_S) -> None:
-        for server in self.servers:
-            if server.process is None:
-                server.start(seconds)
-        self.process = self.servers[0].process
-
-    def kill(self) -> None:
-        for server in self.servers:
-            server.kill()
-        self.process = None
 
 
 class RedisCluster(Group):

@@ -15,9 +15,9 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from brokers.certificates import Certificates
@@ -30,6 +30,9 @@ NEWER_RABBITMQ = ROOT / ".cache" / "newer-rabbitmq"
 
 DATABASES, FIRST_PART = 1000, 20
 """Of a Redis: how many there are, and from which on they are given out by ``new_part``."""
+
+
+T = TypeVar("T", bound="Server")
 
 
 class Unavailable(Exception):
@@ -129,7 +132,34 @@ class Server:
         return {name: value for name, value in vars(self).items() if name not in self.NOT_PICKLED}
 
 
-def started(make: Callable[[], Server]) -> Server:
+class Group(Server):
+    """Several servers that count as one. ``port`` is that of the first; ``start`` also starts those
+    that a test has killed.
+    """
+
+    servers: Sequence[Any]
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.servers = []
+
+    @property
+    def hosts(self) -> str:
+        return ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
+
+    def start(self, seconds: float = 60) -> None:
+        for server in self.servers:
+            if server.process is None:
+                server.start(seconds)
+        self.process = self.servers[0].process
+
+    def kill(self) -> None:
+        for server in self.servers:
+            server.kill()
+        self.process = None
+
+
+def started(make: Callable[[], T]) -> T:
     """Start a server. Between finding a free port and using it somebody else may take it: then
     another is tried.
     """
@@ -468,13 +498,3 @@ def _set_event() -> threading.Event:
     event = threading.Event()
     event.set()
     return event
-
-
-@contextlib.contextmanager
-def running(server: Server) -> Iterator[Server]:
-    """A server for the time of a ``with`` block."""
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()

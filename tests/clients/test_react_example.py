@@ -18,6 +18,7 @@ import pytest
 import warm
 from chromium import launched
 
+import streamll
 from serve.serving import Server
 from serve.viewer.line import Line
 from streamll.testing import Reply
@@ -101,6 +102,7 @@ console.log(JSON.stringify({ values: { findings, summary }, kinds: [kinds[0], ki
 
 
 def test_the_packages_read_a_run_in_node(practice, project, site):
+    streamll.configure(include=["outputs"], include_limit=5)  # which are for people: clipped
     practice.script(REPLY)
     said = run("node", "--input-type=module", "-e", READ, f"{site.url}/llm/", cwd=project)
     assert json.loads(said) == {

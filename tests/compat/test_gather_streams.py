@@ -1,4 +1,4 @@
-"""B6, B9: many streams at once: caps, order, failures as results, a thousand through one process."""
+"""B6, B9: many streams at once: caps, order, failures as results, and very many through one process."""
 
 from __future__ import annotations
 
@@ -220,9 +220,9 @@ def test_leaving_merged_questions_stops_all_providers(lm, practice, how):
         request.wait_closed()
 
 
-# --- a thousand -----------------------------------------------------------------------------------
+# --- very many ------------------------------------------------------------------------------------
 
-MANY = 1_000
+MANY = 1_000 if THOROUGH else 250
 
 
 def wide_lm(practice, connections=MANY):
@@ -245,7 +245,7 @@ def wide_lm(practice, connections=MANY):
     )
 
 
-def test_a_thousand_streams_no_loss_no_cross_talk(practice):
+def test_many_streams_no_loss_no_cross_talk(practice):
     practice.respond(echo)
     lm = wide_lm(practice)
 
@@ -319,7 +319,7 @@ def census():
 
 
 def test_a_soak_of_connects_disconnects_and_faults_leaves_nothing(practice):
-    """Threads, descriptors and memory return to where they began (hundreds of streams where THOROUGH)."""
+    """Threads, descriptors and memory return to where they began (hundreds of streams if the run is thorough)."""
     config = StreamConfig(
         retry_delay=0.005, max_retries=1, first_token_timeout=0.15, idle_timeout=0.15,
         on_partial="continue", breaker=None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.resources
 import json
-import os
 import re
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import pytest
 import ruamel.yaml
 from kubernetes_validate import latest_version, validate
 
-from brokers.servers import UNPACKED, free_port
+from brokers.servers import free_port
 from deploy import promtool
 from deploy.dockerfile import ROOT, stages
 from serve import nginx
@@ -58,23 +57,16 @@ def test_compose_takes_its_file():
 @pytest.fixture
 def proxy(tmp_path):
     """nginx with its file, and with folders, a port and a server that are there."""
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    folders = "".join(f"{kind}_temp_path {tmp_path}/{kind};\n" for kind in kinds)
-    config, port = tmp_path / "nginx.conf", free_port()
+    folders, port = nginx.temporary_paths(tmp_path), free_port()
 
     def start(upstream: int, *options: str) -> tuple[str, subprocess.Popen]:
         text = (DEPLOY / "nginx.conf").read_text().replace("http {", f"http {{\n{folders}", 1)
         text = text.replace("listen 8080;", f"listen 127.0.0.1:{port};")
-        config.write_text(text.replace("server:8000;", f"127.0.0.1:{upstream};"))
-        own = f"daemon off; pid {tmp_path}/pid;"
-        place = ["-p", str(tmp_path), "-e", "stderr", "-g", own, "-c", str(config)]
-        return f"http://127.0.0.1:{port}", subprocess.Popen(
-            [nginx.binary(), *options, *place],
-            env={"LD_LIBRARY_PATH": str(UNPACKED / "usr/lib" / f"{os.uname().machine}-linux-gnu")},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        text = text.replace("server:8000;", f"127.0.0.1:{upstream};")
+        (tmp_path / "nginx.conf").write_text(text)
+        own = ["-g", f"daemon off; pid {tmp_path}/pid;"]
+        streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        return f"http://127.0.0.1:{port}", nginx.start(tmp_path, *options, *own, **streams)
 
     return start
 

@@ -8,6 +8,7 @@ import time
 import dspy
 import msgspec
 import pytest
+from starlette.responses import HTMLResponse
 
 import streamll
 from remote.cutting_proxy import CuttingProxy
@@ -278,6 +279,11 @@ def test_leaving_does_not_stop_the_run_unless_it_is_cancelled(practice, lm, serv
         next(again)
         again.cancel()
     wait_until(lambda: events.run_id not in runner.running, what="the run's end")
+    practice.script(Reply({"answer": WORDS}, hold_after=12))
+    with streamll.connect(server.url).start("qa", question="q") as early:
+        early.cancel()  # before the server has started it
+        with pytest.raises(errors.StreamCancelled, match="the run was cancelled"):
+            list(early)
 
 
 # --- errors -----------------------------------------------------------------------------------------
@@ -364,6 +370,19 @@ def test_a_server_that_does_not_come_back(writer, processes, proxied, monkeypatc
         with pytest.raises(errors.RunUnavailable, match="pass after='away:") as away:
             list(events)
     assert str(position(had[-1])) in str(away.value)
+
+
+def test_an_address_where_something_else_answers(practice, server):
+    with pytest.raises(errors.NoSuchRun, match="/v1/runs/a/events"):
+        list(streamll.connect(practice.openai_url, "a"))
+    site = Server(HTMLResponse("<h1>A site</h1>"), lifespan="off")
+    try:
+        with pytest.raises(
+            errors.RunUnavailable, match="is no streamll server's: it sends 'text/html"
+        ):
+            list(streamll.connect(site.url, "a"))
+    finally:
+        site.stop()
 
 
 def test_frames_are_cut_anywhere():

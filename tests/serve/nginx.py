@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from brokers.servers import UNPACKED, Unavailable, free_port, listens
 from serve.serving import wait_until
@@ -18,11 +19,7 @@ error_log stderr {level};
 events {{}}
 http {{
     access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
+    {temporary}
     map $http_upgrade $connection_upgrade {{ default upgrade; "" close; }}
     upstream servers {{
         {servers}
@@ -37,6 +34,23 @@ http {{
     }}
 }}
 """
+
+LIBRARIES = UNPACKED / "usr/lib" / f"{os.uname().machine}-linux-gnu"
+
+
+def temporary_paths(folder: Path) -> str:
+    """Directives that belong into ``http``: those of a Debian nginx are for root alone."""
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    return "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
+
+
+def start(folder: Path, *options: str, **streams: Any) -> subprocess.Popen:
+    """Start it on ``nginx.conf`` of this folder."""
+    return subprocess.Popen(
+        [binary(), *options, "-p", str(folder), "-e", "stderr", "-c", str(folder / "nginx.conf")],
+        env={"LD_LIBRARY_PATH": str(LIBRARIES)},
+        **streams,
+    )
 
 
 def binary() -> str:
@@ -63,18 +77,14 @@ class Nginx:
     ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        config = folder / "nginx.conf"
         rest = " ".join(("", *passed))
         servers = "\n        ".join(f"server 127.0.0.1:{port}{rest};" for port in upstream)
         text = CONFIG.format(
             folder=folder, port=self.port, servers=servers, server=server, location=location,
-            level=level,
+            level=level, temporary=temporary_paths(folder),
         )  # fmt: skip
-        config.write_text(text)
-        self._process = subprocess.Popen(
-            [binary(), "-p", str(folder), "-e", "stderr", "-c", str(config)],
-            env={"LD_LIBRARY_PATH": str(UNPACKED / "usr/lib" / f"{os.uname().machine}-linux-gnu")},
-        )
+        (folder / "nginx.conf").write_text(text)
+        self._process = start(folder)
         wait_until(self._answers, what="nginx's start")
 
     def _answers(self) -> bool:

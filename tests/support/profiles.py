@@ -8,7 +8,7 @@ IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 """No test may be skipped, and a failing example is printed as one can repeat it."""
 
 THOROUGH = os.environ.get("THOROUGH", "").lower() not in {"", "0", "false"}
-EXAMPLES = 400 if THOROUGH else 100
+EXAMPLES = 400 if THOROUGH else 60
 """Of a property, unless its test says how many."""
 
 

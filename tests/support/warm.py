@@ -1,4 +1,5 @@
-"""Python processes that need not import DSPy: forked from one that has, which a test run keeps.
+"""Python processes that need not import DSPy: forked from one that has, which all workers
+of a test run share. It ends with the last of them.
 
 ``Popen`` and ``run`` are those of ``subprocess``, for ``[sys.executable, "-m", …]``, ``"-c"`` and
 scripts. What a process costs is then what it does; a cold one takes a second for its imports first.
@@ -17,6 +18,8 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +45,35 @@ SETTABLE = {"PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONIOENCODING", "PYTHONWARNING
 
 @functools.cache
 def _server(modules: tuple[str, ...]) -> tuple[socket.socket, threading.Lock]:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    script = Path(__file__).with_name("warm_server.py")
-    with theirs:
-        process = subprocess.Popen(
-            [sys.executable, str(script), str(theirs.fileno()), *modules],
-            stdin=subprocess.DEVNULL, env=ENVIRONMENT, pass_fds=[theirs.fileno()],
-        )  # fmt: skip
-
-    def stop() -> None:
-        ours.close()
-        process.wait()
-
-    atexit.register(stop)
+    """A connection to the server of these modules, which whoever needs it first starts."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", os.getpid())
+    address = f"\0streamll-warm-{run}-{zlib.crc32(' '.join(modules).encode())}"
+    ours = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    while True:
+        try:
+            ours.connect(address)
+            break
+        except ConnectionRefusedError:
+            _start_server(address, modules)
+    atexit.register(ours.close)
     return ours, threading.Lock()
+
+
+def _start_server(address: str, modules: tuple[str, ...]) -> None:
+    script = Path(__file__).with_name("warm_server.py")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        try:
+            listening.bind(address)
+        except OSError:  # somebody else is about to listen
+            time.sleep(0.01)
+            return
+        listening.listen(128)
+        process = subprocess.Popen(
+            [sys.executable, str(script), str(listening.fileno()), *modules],
+            stdin=subprocess.DEVNULL, env=ENVIRONMENT, pass_fds=[listening.fileno()],
+            start_new_session=True,
+        )  # fmt: skip
+    atexit.register(process.wait)  # until the last worker has closed its connection
 
 
 def _arguments(command: list[Any], env: dict[str, str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Imports modules, then forks a process for each request: ``python warm_server.py FD MODULE …``.
 
-The requests of ``warm.Popen`` come over the Unix socket ``FD``. Between its imports and a fork this
+The requests of ``warm.Popen`` come over connections to the Unix socket ``FD``; when the last of them is
+closed, this process ends. Between its imports and a fork this
 process does nothing else: it has one thread, no event loop, and takes no signal from the terminal.
 A child leaves the loop, takes the place, the environment and the files of its request, and then runs
 as a Python that was started for it would, to the end of the interpreter.
@@ -17,9 +18,11 @@ import json
 import os
 import runpy
 import selectors
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import types
 import warnings
 from pathlib import Path
@@ -27,29 +30,45 @@ from pathlib import Path
 LONGEST_REQUEST = 1 << 20
 
 
-def serve(control: socket.socket) -> tuple[dict, list[int]]:
-    """Returns in every child, with its request and its files."""
-    watched = selectors.DefaultSelector()
-    watched.register(control, selectors.EVENT_READ)
+def serve(listening: socket.socket) -> tuple[dict, list[int]] | None:
+    """Returns in every child, with its request and its files; and once nobody is connected any more."""
+    watched, connections = selectors.DefaultSelector(), 0
+    watched.register(listening, selectors.EVENT_READ)
     while True:
         for key, _ in watched.select():
             if key.data is not None:
                 watched.unregister(key.fd)
                 report_end(key.fd, *key.data)
-                continue
-            request, files, *_ = socket.recv_fds(control, LONGEST_REQUEST, 4)
-            if not request:
-                os._exit(0)  # the tests have ended
-            pid = os.fork()
-            if pid == 0:
-                forget(watched, control)
-                return json.loads(request), files
-            *taken, answers = files
-            for file in taken:
-                os.close(file)
-            asker = socket.socket(fileno=answers)
-            asker.send(b"%d" % pid)
-            watched.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, asker))
+            elif key.fileobj is listening:
+                watched.register(listening.accept()[0], selectors.EVENT_READ)
+                connections += 1
+            elif (request := receive(key.fileobj)) is None:
+                watched.unregister(key.fileobj)
+                key.fileobj.close()
+                connections -= 1
+                if not connections and not watched.select(0):
+                    return None
+            else:
+                given, files = request
+                pid = os.fork()
+                if pid == 0:
+                    forget(watched)
+                    return given, files
+                *taken, answers = files
+                for file in taken:
+                    os.close(file)
+                asker = socket.socket(fileno=answers)
+                asker.send(b"%d" % pid)
+                watched.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, asker))
+
+
+def receive(connection: socket.socket) -> tuple[dict, list[int]] | None:
+    """A worker's next request; ``None`` when it has ended."""
+    with contextlib.suppress(ConnectionError):
+        request, files, *_ = socket.recv_fds(connection, LONGEST_REQUEST, 4)
+        if request:
+            return json.loads(request), files
+    return None
 
 
 def report_end(pidfd: int, pid: int, asker: socket.socket) -> None:
@@ -59,14 +78,15 @@ def report_end(pidfd: int, pid: int, asker: socket.socket) -> None:
         asker.send(b"%d" % status)
 
 
-def forget(watched: selectors.BaseSelector, control: socket.socket) -> None:
+def forget(watched: selectors.BaseSelector) -> None:
     """What is open for others."""
     for key in list(watched.get_map().values()):
-        if key.data is not None:
+        if key.data is None:
+            key.fileobj.close()
+        else:
             os.close(key.fd)
             key.data[1].close()
     watched.close()
-    control.close()
 
 
 def take_place(request: dict, files: list[int]) -> None:
@@ -124,10 +144,16 @@ def run(how: str, *arguments: str) -> object:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Those of the worker that has started this process may go before it does.
+    os.environ["DSPY_CACHEDIR"] = cache = tempfile.mkdtemp(prefix="streamll-tests-")
     for name in sys.argv[2:]:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()  # what all have is not looked through, and not copied by that
-    request, files = serve(socket.socket(fileno=int(sys.argv[1])))
+    served = serve(socket.socket(fileno=int(sys.argv[1])))
+    if served is None:
+        shutil.rmtree(cache, ignore_errors=True)
+        os._exit(0)
+    request, files = served
     take_place(request, files)
     ran = run(*request["arguments"])

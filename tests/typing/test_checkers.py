@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parent
 PUBLIC = HERE / "public_names.py"
 
@@ -20,32 +22,6 @@ def checked(*command: str) -> str:
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
-def mypy(path: Path, cache: Path) -> str:
-    options = ("--strict", "--ignore-missing-imports", "--follow-imports=silent")
-    return checked("mypy", *options, "--config-file=", "--cache-dir", str(cache), str(path))
-
-
-def pyright(path: Path, folder: Path) -> str:
-    """In the form that comes as wheels, with its own node, and checks like the original."""
-    config = folder / "pyrightconfig.json"
-    settings = {
-        "include": [str(path)],
-        "typeCheckingMode": "standard",
-        "extraPaths": [str(Path(__file__).parents[2] / "src")],
-        "pythonVersion": "3.10",
-    }
-    config.write_text(json.dumps(settings))
-    return checked("basedpyright", "--project", str(config), "--pythonpath", sys.executable)
-
-
-def test_mypy_finds_nothing_in_the_use_of_public_names(tmp_path):
-    assert mypy(PUBLIC, tmp_path) == ""
-
-
-def test_pyright_finds_nothing_in_the_use_of_public_names(tmp_path):
-    assert pyright(PUBLIC, tmp_path) == ""
-
-
 WRONG = """
 import streamll
 
@@ -56,9 +32,29 @@ def wrong(program: object) -> None:
 """
 
 
-def test_both_find_what_is_wrong(tmp_path):
-    """So that the tests above do not pass because a checker sees nothing but ``Any``."""
-    path = tmp_path / "wrong.py"
-    path.write_text(WRONG)
-    for told in (mypy(path, tmp_path), pyright(path, tmp_path)):
-        assert all(f"wrong.py:{line}" in told for line in (5, 6, 7)), told
+def mypy(paths: list[str], folder: Path) -> str:
+    options = ("--strict", "--ignore-missing-imports", "--follow-imports=silent")
+    return checked("mypy", *options, "--config-file=", "--cache-dir", str(folder), *paths)
+
+
+def pyright(paths: list[str], folder: Path) -> str:
+    """In the form that comes as wheels, with its own node, and checks like the original."""
+    config = folder / "pyrightconfig.json"
+    settings = {
+        "include": paths,
+        "typeCheckingMode": "standard",
+        "extraPaths": [str(Path(__file__).parents[2] / "src")],
+        "pythonVersion": "3.10",
+    }
+    config.write_text(json.dumps(settings))
+    return checked("basedpyright", "--project", str(config), "--pythonpath", sys.executable)
+
+
+@pytest.mark.parametrize("checker", [mypy, pyright])
+def test_nothing_is_wrong_with_the_public_names_and_what_is_wrong_is_found(checker, tmp_path):
+    """The second, so that a checker does not find nothing because it sees nothing but ``Any``."""
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text(WRONG)
+    told = checker([str(PUBLIC), str(wrong)], tmp_path)
+    assert PUBLIC.name not in told, told
+    assert all(f"{wrong.name}:{line}" in told for line in (5, 6, 7)), told

@@ -23,7 +23,9 @@ from streamll.core.errors import (
     InvalidInputs,
     NoSuchRun,
     RunUnavailable,
+    StreamllError,
     TokenRefused,
+    logger,
 )
 from streamll.core.events import TERMINAL, Event
 from streamll.core.jsonable import render
@@ -149,6 +151,11 @@ class Reading:
             if response.status_code != HTTPStatus.OK:
                 await response.aread()
                 self._refuse(response)
+            kind = response.headers.get("content-type", "")
+            if not kind.startswith("text/event-stream"):
+                raise RunUnavailable(
+                    f"{self._run_url}/events is no streamll server's: it sends {kind!r}"
+                )
             self._answered = True
             async for chunk in response.aiter_bytes():
                 batch: list[Event] = []
@@ -203,13 +210,20 @@ class Reading:
         while not self._reached_end:
             try:
                 response = await self._client.delete(self._run_url)
-            except self._lib.TransportError as error:
-                broken = _Broken(_told(error))
-            else:
-                if response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+                if response.is_success:
                     return
-                broken = _Broken(f"status {response.status_code}")
-            await tries.wait(broken)
+                self._refuse(response)
+            except _Broken as broken:
+                reason = broken
+            except self._lib.TransportError as error:
+                reason = _Broken(_told(error))
+            except StreamllError as error:
+                logger.warning("the run %s was not stopped: %s", self.run_id, error)
+                return
+            try:
+                await tries.wait(reason)
+            except RunUnavailable:  # as whoever reads the run is told
+                return
 
     def _refuse(self, response: Any, *, starting: bool = False) -> NoReturn:
         """Raise what an answer says that is no stream."""

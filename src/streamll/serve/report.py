@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from streamll.core.events import Event
+from msgspec.structs import asdict
+
+from streamll.core.events import Event, Thinking, TokenEvent
 from streamll.core.wire import encode
 
 VIEWER = Path(__file__).parent / "viewer" / "static"
@@ -16,8 +19,11 @@ VIEWER = Path(__file__).parent / "viewer" / "static"
 
 def report_html(events: Iterable[Event]) -> str:
     """The page. What a model said is data in it: it can neither close its element nor be executed."""
+    events = list(events)
     page = (VIEWER / "index.html").read_text("utf-8")
     scripts = re.findall(r'<script src="([a-z]+\.js)" defer></script>\n', page)
+    if _has_markdown(events):
+        scripts.insert(0, "vendor/markdown.js")
     program = "\n".join((VIEWER / name).read_text("utf-8") for name in scripts)
     style = (VIEWER / "viewer.css").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(program.encode()).digest()).decode()
@@ -39,6 +45,24 @@ def report_html(events: Iterable[Event]) -> str:
     )
     head, _, tail = page.rpartition("</body>")
     return f"{head}{closing}{tail}"
+
+
+def _has_markdown(events: Iterable[Event]) -> bool:
+    """Whether the page will want to read a text as Markdown: it looks for the same."""
+    [pattern] = re.findall("const MARKDOWN = /(.*)/m;", (VIEWER / "markdown.js").read_text("utf-8"))
+    texts: dict[object, list[str]] = defaultdict(list)
+    for number, event in enumerate(events):
+        place = (event.identity.run_id, event.identity.call_id, event.identity.attempt)
+        if isinstance(event, TokenEvent):
+            texts[place, event.field].append(event.token)
+        elif isinstance(event, Thinking):
+            texts[place, None].append(event.text)
+        else:
+            for value in asdict(event).values():
+                parts = value.values() if isinstance(value, Mapping) else (value,)
+                texts[number] += [f"{part}\n\n" for part in parts if isinstance(part, str)]
+    found = re.compile(pattern, re.MULTILINE)
+    return any(found.search("".join(text)) for text in texts.values())
 
 
 def _safe(json: str) -> str:

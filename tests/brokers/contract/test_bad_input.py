@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from brokers.backends import Backend, available, script
+from brokers.backends import Backend, own, script
 from brokers.load import (
     consumer_warning,
     discard_backlog,
@@ -128,13 +128,9 @@ def test_synonyms_with_different_values_are_a_type_error(sink, given, named):
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory):
     """A Redis that requires a password."""
-    server = available(
-        lambda: RedisServer(
-            tmp_path_factory.mktemp("locked"), redis_binary(), "--requirepass", "open sesame"
-        )
-    )
-    yield server
-    server.stop()
+    folder = tmp_path_factory.mktemp("locked")
+    with own(lambda: RedisServer(folder, redis_binary(), "--requirepass", "open sesame")) as server:
+        yield server
 
 
 def test_wrong_credentials_end_a_consumer_and_are_logged_by_a_sink(locked, server_of, caplog):
@@ -174,22 +170,21 @@ def test_a_broker_that_refuses_does_not_hold_up_the_exit(locked, server_of):
 
 
 def test_a_refusal_behind_another_failure_is_logged_as_well(tmp_path, caplog):
-    server = available(lambda: RedisServer(tmp_path, redis_binary(), "--requirepass", "sesame"))
-    server.kill()
-    sink = open_sink(server.url)
-    for event in make_run("r1", ["x"]):
-        sink.put(event)
-    wait_until(lambda: sink.statistics().failures, BOUND, "nobody listens")
-    server.start()
-    wait_until(lambda: "password" in caplog.text, BOUND, "it is refused")
-    tried = sink.statistics().failures
-    wait_until(lambda: sink.statistics().failures >= tried + 2, BOUND, "and again")
-    unreachable, refused = [r.getMessage() for r in caplog.records]
-    assert "password" not in unreachable
-    assert "password" in refused
-    assert sink.stop(3600) is False  # at once
-    discard_backlog(sink)
-    server.stop()
+    with own(lambda: RedisServer(tmp_path, redis_binary(), "--requirepass", "sesame")) as server:
+        server.kill()
+        sink = open_sink(server.url)
+        for event in make_run("r1", ["x"]):
+            sink.put(event)
+        wait_until(lambda: sink.statistics().failures, BOUND, "nobody listens")
+        server.start()
+        wait_until(lambda: "password" in caplog.text, BOUND, "it is refused")
+        tried = sink.statistics().failures
+        wait_until(lambda: sink.statistics().failures >= tried + 2, BOUND, "and again")
+        unreachable, refused = [r.getMessage() for r in caplog.records]
+        assert "password" not in unreachable
+        assert "password" in refused
+        assert sink.stop(3600) is False  # at once
+        discard_backlog(sink)
 
 
 def test_a_sink_is_stopped_at_once_where_the_broker_refuses(locked):

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from brokers.backends import COMPATIBLE_BACKENDS, available, backend_of
+from brokers.backends import COMPATIBLE_BACKENDS, backend_of, own
 from brokers.blockable import shorten_timeouts, through
 from brokers.load import (
     BackgroundReader,
@@ -55,16 +55,15 @@ def kept(request, tmp_path_factory):
         binary = redis_binary() if request.param == "redis" else valkey_binary()
         return RedisServer(folder, binary)
 
-    server = available(make)
-    if isinstance(server, RabbitMQServer):
-        # RabbitMQ 3.10 does not find its very first stream again if it is killed right after
-        # making it (seen at 0.6 s); some seconds later it does.
-        first = open_sink(server.url, target="first")
-        first.put(Status(message="the first stream of this node"))
-        assert first.stop(BOUND)
-        time.sleep(7)
-    yield server
-    server.stop()
+    with own(make) as server:
+        if isinstance(server, RabbitMQServer):
+            # RabbitMQ 3.10 does not find its very first stream again if it is killed right after
+            # making it (seen at 0.6 s); some seconds later it does.
+            first = open_sink(server.url, target="first")
+            first.put(Status(message="the first stream of this node"))
+            assert first.stop(BOUND)
+            time.sleep(7)
+        yield server
 
 
 @pytest.fixture
@@ -90,8 +89,8 @@ def test_killing_and_restarting_the_broker_loses_nothing(server, practice, capsy
     import streamll
     from streamll.testing import Reply
 
-    text = " ".join(f"w{i}" for i in range(120))
-    practice.respond(lambda request: Reply({"answer": text}, pace=0.015))
+    text = " ".join(f"w{i}" for i in range(60))
+    practice.respond(lambda request: Reply({"answer": text}, pace=0.03))
     sink = open_sink(server.url, target="kill")
     qa = dspy.Predict("question -> answer")
     disturbed, undisturbed = (

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from brokers.backends import available
+from brokers.backends import own
 from brokers.load import (
     BackgroundReader,
     check_complete,
@@ -55,9 +55,8 @@ def own_redis(tmp_path_factory, certificates):
         folder = tmp_path_factory.mktemp("redis")
         return RedisServer(folder, redis_binary(), certificates=certificates)
 
-    server = available(make)
-    yield server
-    server.stop()
+    with own(make) as server:
+        yield server
 
 
 @pytest.fixture(params=["unix", "rediss", "amqps"])
@@ -195,8 +194,7 @@ def test_an_expired_certificate_is_reported(own_redis, certificates, caplog):
 
 def test_a_socket_file_that_appears_later_gets_everything(tmp_path, caplog):
     """X10: until then the sink logs, once, which file is missing."""
-    server = available(lambda: RedisServer(tmp_path, redis_binary()))
-    try:
+    with own(lambda: RedisServer(tmp_path, redis_binary())) as server:
         server.kill()
         server.socket.unlink(missing_ok=True)
         url = f"unix://{server.socket}"
@@ -208,5 +206,3 @@ def test_a_socket_file_that_appears_later_gets_everything(tmp_path, caplog):
         server.start()
         assert sink.stop(BOUND)
         assert text_of(read_log(url, None, ends(1))) == "a"
-    finally:
-        server.stop()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from profiles import THOROUGH
 
-from brokers.backends import Backend, available, unique_name
+from brokers.backends import Backend, own, unique_name
 from brokers.contract.test_contract import (  # noqa: F401 - run here, with this module's fixture
     BrokerLog,
     test_a_failing_handler_is_retried_then_its_event_becomes_a_dead_letter,
@@ -43,15 +43,14 @@ ROOTS = [Path("/"), *([NEWER_RABBITMQ] if THOROUGH and NEWER_RABBITMQ.exists() e
 
 @pytest.fixture(scope="module", params=ROOTS, ids=lambda root: root.name or "installed")
 def started(request, tmp_path_factory):
-    cluster = available(lambda: RabbitMQCluster(tmp_path_factory.mktemp("cluster"), request.param))
-    yield cluster
-    cluster.stop()
+    with own(lambda: RabbitMQCluster(tmp_path_factory.mktemp("cluster"), request.param)) as cluster:
+        yield cluster
 
 
 @pytest.fixture
 def cluster(started):
     """With all of its nodes."""
-    started.restore()
+    started.start()
     return started
 
 
@@ -122,7 +121,7 @@ def test_the_leading_node_is_killed_in_the_middle_of_20_runs(cluster, in_order, 
     """It leads the stream and the group's queue of two logs. The one's sink, reader and member are
     connected to it, the other's to another node. Then it comes back.
     """
-    nodes = deque(cluster.nodes)
+    nodes = deque(cluster.servers)
     nodes.rotate(time_number)
     victim, *others = nodes
     near = Log(cluster, f"near{time_number}", victim, url_of([victim, *others]))
@@ -161,8 +160,8 @@ def test_replicas_are_as_many_as_asked_for_and_stay_as_they_are(cluster, in_orde
     again.stop()
     assert cluster.replicas(f"{target}.log") == 2
     assert cluster.replicas(f"{target}.group.g") == 1
-    [elsewhere] = set(cluster.nodes) - set(cluster.nodes_of(f"{target}.log", "members"))
-    others = [node for node in cluster.nodes if node is not elsewhere]
+    [elsewhere] = set(cluster.servers) - set(cluster.nodes_of(f"{target}.log", "members"))
+    others = [node for node in cluster.servers if node is not elsewhere]
     read = read_log(url_of([elsewhere, *others]), target, ends(1))
     assert [plain(event) for event in read] == [plain(event) for event in run]
     lost = BackgroundReader(elsewhere.url, target)
@@ -175,7 +174,7 @@ if THOROUGH:
     def test_without_a_majority_events_wait(cluster, in_order):
         """Two of three nodes are killed. Nothing is confirmed until one is back; then all arrives."""
         target = unique_name()
-        left, *killed = cluster.nodes
+        left, *killed = cluster.servers
         sink = RabbitMQSink(url_of([left, *killed]), target=target, heartbeat=2)
         before, after = make_run("r1", ["a"]), make_run("r2", ["b"])
         for event in before:

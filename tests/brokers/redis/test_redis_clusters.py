@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from brokers.backends import available
+from brokers.backends import own
 from brokers.load import (
     BackgroundReader,
     check_complete,
@@ -33,9 +33,8 @@ RUNS = 20
 
 @pytest.fixture(scope="module")
 def running_cluster(tmp_path_factory):
-    cluster = available(lambda: RedisCluster(tmp_path_factory.mktemp("cluster")))
-    yield cluster
-    cluster.stop()
+    with own(lambda: RedisCluster(tmp_path_factory.mktemp("cluster"))) as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -46,9 +45,8 @@ def cluster(running_cluster):
 
 @pytest.fixture(scope="module")
 def running_sentinels(tmp_path_factory):
-    group = available(lambda: RedisUnderSentinel(tmp_path_factory.mktemp("sentinels")))
-    yield group
-    group.stop()
+    with own(lambda: RedisUnderSentinel(tmp_path_factory.mktemp("sentinels"))) as group:
+        yield group
 
 
 @pytest.fixture
@@ -144,8 +142,7 @@ def test_killing_a_primary_of_a_cluster_loses_nothing(cluster):
 
 def test_a_part_that_is_away_holds_nobody_up(tmp_path):
     """X17: a primary dies together with its replica; what is for the others is delivered at once."""
-    cluster = available(lambda: RedisCluster(tmp_path))
-    try:
+    with own(lambda: RedisCluster(tmp_path)) as cluster:
         for node in cluster.servers:
             node.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
         sink = open_sink(cluster.url, target="part:{run_id}", batch_size=1)
@@ -172,8 +169,6 @@ def test_a_part_that_is_away_holds_nobody_up(tmp_path):
         for name in set(names) - set(elsewhere):
             read = read_log(cluster.url, f"part:{name}", ends(1))
             assert [plain(event) for event in read] == [plain(event) for event in late[name]]
-    finally:
-        cluster.stop()
 
 
 def test_killing_the_primary_under_sentinels_loses_nothing(sentinels):
@@ -224,8 +219,7 @@ def test_a_node_of_a_cluster_is_enough(cluster, caplog):
 
 def test_a_cluster_speaks_tls(tmp_path, certificates):
     """X17: its nodes are called by the name in their certificates, which is checked for each."""
-    cluster = available(lambda: RedisCluster(tmp_path, certificates=certificates))
-    try:
+    with own(lambda: RedisCluster(tmp_path, certificates=certificates)) as cluster:
         port, authority = cluster.servers[0].tls_port, certificates.authority
         url = f"rediss+cluster://localhost:{port}/?ssl_ca_certs={authority}"
         sink = open_sink(url, target="tls:{run_id}")
@@ -238,8 +232,6 @@ def test_a_cluster_speaks_tls(tmp_path, certificates):
             assert read_log(url, f"tls:r{n}", ends(1)) == run
         socket = f"unix://{cluster.servers[-1].socket}"  # where that is, nodes are reached by TCP
         assert read_log(socket, "tls:r0", ends(1)) == runs[0]
-    finally:
-        cluster.stop()
 
 
 def test_runs_are_spread_and_their_dead_letters_beside_them(cluster):
@@ -329,12 +321,19 @@ def refusal(url: str, target: str | None = None) -> str:
 
 def test_what_cannot_work_is_told_at_once_with_its_remedy(cluster, sentinels, tmp_path, caplog):
     """X17: each is logged once, and none is retried in silence."""
-    plain_server = available(lambda: RedisServer(tmp_path, redis_binary()))
-    follower = available(
-        lambda: RedisServer(
-            tmp_path / "f", redis_binary(), "--replicaof", f"127.0.0.1 {plain_server.port}"
-        )
-    )
+
+    def follower_of(server: RedisServer) -> RedisServer:
+        folder, primary = tmp_path / "f", f"127.0.0.1 {server.port}"
+        return RedisServer(folder, redis_binary(), "--replicaof", primary)
+
+    with (
+        own(lambda: RedisServer(tmp_path, redis_binary())) as plain_server,
+        own(lambda: follower_of(plain_server)) as follower,
+    ):
+        refuse(cluster, sentinels, plain_server, follower, caplog)
+
+
+def refuse(cluster, sentinels, plain_server, follower, caplog):
     one_command(plain_server.port, "ACL", "SETUSER", "u", "on", ">p", "~log", "+multi", "+exec")
     node, sentinel = cluster.servers[0].port, sentinels.sentinels[0].port
     cases = {
@@ -347,12 +346,8 @@ def test_what_cannot_work_is_told_at_once_with_its_remedy(cluster, sentinels, tm
         f"redis://u:p@127.0.0.1:{plain_server.port}": "its ACL needs +xadd",
         f"redis://u:wrong@127.0.0.1:{plain_server.port}": "user or password",
     }
-    try:
-        for url, expected in cases.items():
-            caplog.clear()
-            assert expected in refusal(url)
-            [warning] = [r for r in caplog.records if "cannot deliver" in r.getMessage()]
-            assert expected in warning.getMessage()
-    finally:
-        for server in (follower, plain_server):
-            server.stop()
+    for url, expected in cases.items():
+        caplog.clear()
+        assert expected in refusal(url)
+        [warning] = [r for r in caplog.records if "cannot deliver" in r.getMessage()]
+        assert expected in warning.getMessage()

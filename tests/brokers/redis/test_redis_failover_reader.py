@@ -7,7 +7,7 @@ import time
 import pytest
 import redis
 
-from brokers.backends import available
+from brokers.backends import own
 from brokers.load import BackgroundReader
 from brokers.sample_runs import BOUND, check_order, make_run, plain
 from brokers.servers import RedisServer, redis_binary, wait_until
@@ -18,9 +18,8 @@ from streamll.consumer import EventConsumer
 
 @pytest.fixture
 def server(tmp_path):
-    server = available(lambda: RedisServer(tmp_path, redis_binary(), "--appendonly", "no"))
-    yield server
-    server.stop()
+    with own(lambda: RedisServer(tmp_path, redis_binary(), "--appendonly", "no")) as server:
+        yield server
 
 
 @pytest.fixture

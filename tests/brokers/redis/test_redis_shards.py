@@ -8,7 +8,7 @@ import time
 import pytest
 import redis
 
-from brokers.backends import available, unique_name
+from brokers.backends import own, unique_name
 from brokers.load import BackgroundReader, check_complete, in_background, paced_runs
 from brokers.redis_nodes import RedisCluster
 from brokers.sample_runs import BOUND, by_run, check_order, ends, make_run, plain, read_log
@@ -84,8 +84,7 @@ def entries_behind(url: str, name: str, start: str) -> list:
 
 def test_a_primarys_end_stops_no_shard_for_good(tmp_path):
     """X17: a reader and a member of a group over three shards of a cluster, one of which is killed."""
-    cluster = available(lambda: RedisCluster(tmp_path))
-    try:
+    with own(lambda: RedisCluster(tmp_path)) as cluster:
         url, name = f"{cluster.url}?shards=6", "spread"
         sink, reader = open_sink(url, target=name), BackgroundReader(url, name)
         member, handled = EventConsumer(url, name, group="g", start="beginning"), []
@@ -106,8 +105,6 @@ def test_a_primarys_end_stops_no_shard_for_good(tmp_path):
         reader.stop()
         check_complete(reader.events, runs)
         assert member.stop(BOUND)
-    finally:
-        cluster.stop()
 
 
 def test_what_shards_cannot_be_is_refused():

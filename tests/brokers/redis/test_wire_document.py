@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from brokers.backends import available
+from brokers.backends import own
 from brokers.sample_runs import BOUND, make_run
 from brokers.servers import ROOT, RedisServer, redis_binary, redis_cli
 from streamll.sinks import RedisSink
@@ -20,9 +20,8 @@ DOCUMENT = (ROOT / "docs" / "wire.md").read_text("utf-8")
 
 @pytest.fixture
 def server(tmp_path):
-    server = available(lambda: RedisServer(tmp_path / "redis", redis_binary()))
-    yield server
-    server.stop()
+    with own(lambda: RedisServer(tmp_path / "redis", redis_binary())) as server:
+        yield server
 
 
 def test_the_documented_javascript_reader_reads_a_redis_stream(server, tmp_path):

@@ -10,7 +10,7 @@ import chat_cases
 import gemini_cases
 import pytest
 import responses_cases
-from case import PAUSE
+from case import PAUSE, READ_BY_LITELLM
 from frames_server import CUTS, PAUSE_S, FramesServer
 from profiles import THOROUGH
 from ways import WAYS, play
@@ -31,19 +31,20 @@ OPEN_GRACE_S = 0.25
 
 
 def plays_of(case):
-    """The ways and cuts of a case: all where the run is thorough. Otherwise every engine plays it
-    once, in turn sync and async, each with another cut; other cases have the other pairs.
+    """The ways and cuts of a case: all where the run is thorough. Otherwise each of the two that read
+    replies, lm15 and LiteLLM, plays it once: in turn sync and async, by DSPy and by an ``iModel``,
+    each with another cut; other cases have the other pairs.
     """
     ways = case.ways or WAYS
     if THOROUGH:
         return [(way, CUTS) for way in ways]
     turn = zlib.crc32(str(case).encode())
-    engines = {}
+    readers = {}
     for way in ways:
-        engines.setdefault(way.split()[0], []).append(way)
+        readers.setdefault(way in READ_BY_LITELLM, []).append(way)
     return [
-        (of_engine[(turn // 3 + at) % len(of_engine)], (CUTS[(turn + at) % 3],))
-        for at, of_engine in enumerate(engines.values())
+        (of_reader[(turn // 3 + at) % len(of_reader)], (CUTS[(turn + at) % 3],))
+        for at, of_reader in enumerate(readers.values())
     ]
 
 

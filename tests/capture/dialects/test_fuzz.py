@@ -10,12 +10,13 @@ from fuzz_checks import CHECKS
 from fuzzing import WRITERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import thorough
 
 pytestmark = pytest.mark.since_3_4
 
 SEEDS = st.integers(0, 2**64 - 1)
-STREAMS = 600
-"""For each check and wire: with the wires there are, more than 10,000."""
+STREAMS = thorough(600)
+"""For each check and wire: with the wires there are, more than 10,000 where the run is thorough."""
 
 
 @pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.name)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dspy
+import litellm  # noqa: F401 - which takes seconds: they are not the first call's
 from case import LOST, Case, Failed
 from dspy import lm15
 from dspy.utils.exceptions import LMError, is_retryable_lm_error

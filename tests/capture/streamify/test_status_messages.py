@@ -10,6 +10,7 @@ import dspy
 import pytest
 from dspy.streaming.messages import sync_send_to_stream
 from dspy_and_ours import BOTH, OURS, read, read_all
+from profiles import THOROUGH
 
 import streamll
 from streamll.sinks import MemorySink
@@ -229,6 +230,9 @@ class Flood(dspy.Module):
         return dspy.Prediction(answer="done")
 
 
+COUNT = 2000 if THOROUGH else 500
+
+
 @pytest.mark.parametrize("program_is_async", [False, True])
 def test_thousands_of_messages_and_a_slow_reader(program_is_async):
     """C5: no deadlock, and nothing is lost as long as something can wait."""
@@ -236,16 +240,16 @@ def test_thousands_of_messages_and_a_slow_reader(program_is_async):
     async def main():
         messages = []
         streaming = streamll.streamify(Flood(), is_async_program=program_is_async)
-        async for value in streaming(count=2000):
+        async for value in streaming(count=COUNT):
             if isinstance(value, streamll.StatusMessage):
                 messages.append(value.message)
-            if len(messages) % 500 == 0:
+            if len(messages) % (COUNT // 4) == 0:
                 await asyncio.sleep(0.02)
         return messages, value
 
     messages, last = asyncio.run(asyncio.wait_for(main(), 60))
     assert last.answer == "done"
-    assert len(messages) == 4000
+    assert len(messages) == 2 * COUNT
 
 
 def test_a_program_that_never_lets_its_reader_read_is_told_on():

@@ -17,6 +17,7 @@ import msgspec
 import pytest
 import warm
 import websockets.asyncio.client as async_ws
+from profiles import THOROUGH
 
 from serve.runs import Scribe
 from serve.serving import Frame, events_of, text_of, wait_until
@@ -24,7 +25,7 @@ from streamll.brokers.opening import open_sink
 from streamll.core import events as ev
 from streamll.serve import create_app
 
-CUTS = 500
+CUTS = 500 if THOROUGH else 120
 TOKENS = [f"t{n}é " if n % 7 else f"\n🎉{n} " for n in range(120)]
 TEXT = "".join(TOKENS)
 

@@ -42,7 +42,7 @@ def run(name, *, program="QA", at=0.0, context=None, inputs=None, end=ev.RunEnd,
 
 RUNS = [
     run("r0", inputs={"question": "Where is\nBonn?"}, context={"user": "anna", "n": 3}),
-    run("r1", program="Summary", at=10, context={"user": "ben", "deep": {"a": 1}}),
+    run("r1", program="Summary", at=10, context={"user": "ben", "deep": {"a": 1}, "streamll_program": "short"}),
     run("r2", at=20, end=ev.RunError, context={"user": "anna"}),
     run("r3", at=30, end=ev.RunCancelled, texts=[("On the Rh", "No"), ("ine, of", "where"), (" course", "")]),
     run("r4", at=40, end=None, inputs={"history": [{"role": "user", "content": "A STRASSE in Köln"}]}),
@@ -73,6 +73,7 @@ FOUND = [
     ({}, ["r4", "r3", "r2", "r1", "r0"]),
     ({"program": "Summary"}, ["r1"]),
     ({"program": "Summ"}, []),
+    ({"program": "short"}, ["r1"]),
     ({"status": ["failed", "cancelled"]}, ["r3", "r2"]),
     ({"status": "lost", "program": "QA"}, ["r4"]),
     ({"context.user": "anna"}, ["r2", "r0"]),
@@ -158,7 +159,7 @@ def test_titles_and_contexts_are_short_and_only_where_events_carry_them(client):
     assert titles == {"r0": "Where is", "r1": None, "r2": None, "r3": None,
                       "r4": "A STRASSE in Köln"}  # fmt: skip
     assert [runs[name].get("context") for name in ("r0", "r1", "r3")] == [
-        {"user": "anna", "n": 3}, {"user": "ben"}, None,
+        {"user": "anna", "n": 3}, {"user": "ben", "streamll_program": "short"}, None,
     ]  # fmt: skip
 
 

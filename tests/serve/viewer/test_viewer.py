@@ -7,6 +7,7 @@ import json
 import dspy
 import httpx
 import pytest
+from profiles import THOROUGH
 from viewer.conftest import shown_text, wait_text, wait_until
 
 import streamll
@@ -154,7 +155,7 @@ def test_everything_of_a_run_is_shown(site, practice, open_page, tmp_path):
     assert facts["First token"].endswith("s")
     assert facts["Tokens out"].startswith("≈")  # of the first attempt they are not known
     assert int(facts["Tokens out"][1:]) > 50
-    assert page.locator("#timeline .speak").count() == 4
+    assert page.locator("#timeline .speak").count() == 5  # each attempt speaks
     assert page.locator("#timeline .retry").count() == 1
 
 
@@ -196,7 +197,7 @@ def test_output_of_a_model_is_text_and_never_executed(site, practice, open_page)
     page.fill("textarea[name=question]", evil)
     page.click("button.primary")
     ended(page)
-    assert shown_text(page, "answer") == evil
+    assert shown_text(page, "answer") == evil.replace("**", "")  # which is all the Markdown in it
     assert page.locator("main img, main script, main a, main b").count() == 0
     assert "owned" not in page.title()
 
@@ -376,9 +377,12 @@ def test_events_that_come_twice_are_shown_once(open_page, tmp_path):
     assert shown_text(page, "answer").count("word") == 50
 
 
-def test_a_run_of_100_000_tokens_stays_smooth(site, practice, open_page):
+LONG = 100_000 if THOROUGH else 30_000
+
+
+def test_a_run_of_very_many_tokens_stays_smooth(site, practice, open_page):
     """Frames go on being drawn while they all arrive, and each token is there in the end."""
-    practice.script(Reply(chunks=["[[ ## answer ## ]]\n", *(f"w{n} " for n in range(100_000))]))
+    practice.script(Reply(chunks=["[[ ## answer ## ]]\n", *(f"w{n} " for n in range(LONG))]))
     server = site(dspy.Predict("question -> answer"))
     page = open_page(server.url)
     page.evaluate(
@@ -391,7 +395,7 @@ def test_a_run_of_100_000_tokens_stays_smooth(site, practice, open_page):
     page.wait_for_selector("#status[data-status=ended]", timeout=300_000)
     gaps = sorted(page.evaluate("gaps"))
     text = shown_text(page, "answer")
-    assert text.split() == [f"w{number}" for number in range(100_000)]
+    assert text.split() == [f"w{number}" for number in range(LONG)]
     # Two busy cores, with server, provider and browser on them: half of the frames take 17 ms.
     assert len(gaps) / (sum(gaps) / 1000) > 2, "frames a second, on average"
     assert gaps[len(gaps) // 2] < 250
@@ -567,8 +571,9 @@ def test_a_finished_run_opens_at_its_top_and_space_plays_it(site, practice, open
     page.keyboard.press("Escape")
     page.click("#runs button")
     ended(page)
+    page.wait_for_function("run.scrollHeight > 1.5 * run.clientHeight")  # all of it is drawn
     page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    assert page.evaluate("[run.scrollTop, run.scrollHeight > 1.5 * run.clientHeight]") == [0, True]
+    assert page.evaluate("run.scrollTop") == 0
     assert page.locator("#timeline .turn").all_text_contents() == [
         "turn 2",
         "turn 3",

@@ -88,6 +88,8 @@ def test_runs_are_told_apart_and_found_by_keyboard_on_a_server(served, open_page
     assert page.text_content("#found") == "2 runs."
     page.focus("#filters summary")
     page.keyboard.press("Enter")
+    page.fill("#by-context", "anna")
+    page.wait_for_function("() => document.querySelector('#found').textContent.includes('key=')")
     page.fill("#by-context", "user=anna")
     wait_titles(page, "Which hotels?")
     assert page.text_content("#filtered") == " · 1"

@@ -21,7 +21,7 @@ export interface AnySignature {
 export type Partially<T> = T extends readonly (infer Item)[] ? Partially<Item>[] : T extends object ? { [K in keyof T]?: Partially<T[K]> } : T;
 
 export interface Result<P extends Signature = AnySignature> extends Snapshot {
-  /** What the program returned, or where the server's events carry no outputs: each field's value, or text, of its latest call. */
+  /** Each field's value, or text, as its latest call wrote it; what else the program returned, where the server's events carry outputs. */
   readonly values: P["outputs"];
 }
 
@@ -157,7 +157,7 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
 
   private values(): P["outputs"] {
     const latest: [string, unknown][] = this.snapshot().fields.map((field) => [field.name, field.value ?? field.text]);
-    return (this.state.outputs ?? Object.fromEntries(latest)) as P["outputs"];
+    return { ...this.state.outputs, ...Object.fromEntries(latest) } as P["outputs"]; // outputs are clipped
   }
 
   // --- asking something of the run ------------------------------------------------------------------

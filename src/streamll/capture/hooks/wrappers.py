@@ -67,7 +67,8 @@ def tool_call(original: Function) -> Function:
         scope = current_scope()
         if scope is not None and scope.needs_approval(str(self.name)):
             self = approve(self)
-        return original(self, **kwargs)
+        with FramesHidden():
+            return original(self, **kwargs)
 
     return call
 

@@ -30,6 +30,7 @@ from streamll.core.events import (
 )
 from streamll.core.positions import Position
 from streamll.serve.log.run_log import RunLog
+from streamll.serve.permits import SERVED_AS
 
 SEARCH_S = 2.0
 """How long texts are read for one search."""
@@ -53,6 +54,7 @@ Run = dict[str, Any]
 class RunFilter(msgspec.Struct, frozen=True):
     """What a run has to be. ``since`` and ``until`` are about its start, in seconds since the epoch.
 
+    ``program`` is its own name or, where the context has that, the one under which it is served;
     ``context`` has values as text. All of ``words`` have to occur, in upper or lower case.
     """
 
@@ -67,7 +69,7 @@ class RunFilter(msgspec.Struct, frozen=True):
         """Whether the index has a run that is so, its words apart."""
         known = run.get("context", {})
         return (
-            (self.program is None or run["program"] == self.program)
+            (self.program is None or self.program in (run["program"], known.get(SERVED_AS)))
             and (not self.statuses or run["status"] in self.statuses)
             and self.since <= run["started_at"] <= self.until
             and all(key in known and _told(known[key]) == v for key, v in self.context.items())

@@ -35,7 +35,7 @@ class Rights:
             LogAway: the log cannot be read.
         """
         if not await self.may(permit, run_id, "see"):
-            await self._runner.expect(_unknown())  # raises NoSuchRun
+            await self._facts(_unknown())  # raises NoSuchRun, as slowly as for any unknown id
         if right != "see" and not await self.may(permit, run_id, right):
             raise HTTPRefusal(FORBIDDEN, f"you may not {right} this run")
 

@@ -42,7 +42,7 @@ class Actions {
   get given() {
     const { player } = this.shown, begun = player && player.events.slice(0, 20).find((event) => event.event_type === "run.start");
     if (!begun) return null;
-    const { program, inputs } = this.started(player.id) || begun;
+    const { program, inputs } = this.started(player.id) || { program: streamll.programOf(begun), inputs: begun.inputs };
     const taking = inputs && this.form.taking(program, inputs);
     return taking ? { program: taking, inputs } : null;
   }
@@ -54,8 +54,10 @@ class Actions {
     this.form.fill(given.program, given.inputs);
   }
 
-  copyLink() {
-    if (this.shown.id) this.copied("The link", streamll.address.linkTo({ run: this.shown.id, at: this.at }));
+  /** To the run that is shown, or to `beside`, the two that are compared. */
+  copyLink([run, other] = []) {
+    const place = run ? { run, other } : { run: this.shown.id, at: this.at };
+    if (place.run) this.copied("The link", streamll.address.linkTo(place));
   }
 
   async copied(what, text) {

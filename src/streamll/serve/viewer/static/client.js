@@ -684,7 +684,7 @@
     }
     values() {
       const latest = this.snapshot().fields.map((field) => [field.name, field.value ?? field.text]);
-      return this.state.outputs ?? Object.fromEntries(latest);
+      return { ...this.state.outputs, ...Object.fromEntries(latest) };
     }
     // --- asking something of the run ------------------------------------------------------------------
     /** Stop the run, whoever else reads it. It ends with `run.cancelled`. */

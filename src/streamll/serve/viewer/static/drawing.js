@@ -26,6 +26,7 @@ const usage = (used) => {
   const part = (value, what) => (value ? ` (${count(value)} ${what})` : "");
   return `${tokens(used.prompt_tokens)}${part(used.cache_read_tokens, "cached")} → ${tokens(used.completion_tokens)}${part(used.reasoning_tokens, "reasoning")}`;
 };
+const isSpent = (used) => Boolean(used && (used.prompt_tokens || used.completion_tokens));
 const money = (value) => (value == null ? "–" : value === 0 ? "$0" : value < 0.01 ? `$${value.toPrecision(2)}` : `$${value.toFixed(3)}`);
 
 /** Text that grows: what is new is appended, nothing is drawn twice. */
@@ -35,24 +36,6 @@ class Growing {
     this.box.replaceChildren();
     this.node = null;
     this.size = 0;
-    this.parts = 0;
-    this.version = 0;
-    this.source = null;
-  }
-  show(field) {
-    if (field.version !== this.version || field.parts.length < this.parts) {
-      this.box.replaceChildren();
-      this.node = null;
-      this.parts = 0;
-      this.version = field.version;
-    }
-    if (this.parts >= field.parts.length) return;
-    this.append(field.parts.slice(this.parts).join(""));
-    this.parts = field.parts.length;
-    if (this.parts > 500) { // keep what the model keeps short, too
-      field.parts = [field.parts.join("")];
-      this.parts = 1;
-    }
   }
   append(text) {
     while (text) {
@@ -76,5 +59,18 @@ class Growing {
   }
 }
 
-Object.assign(streamll, { element, set, seconds, count, tokens, usage, money, Growing });
+/** A button that copies what `text()` returns, and says that it has. */
+function copyButton(text, what) {
+  const button = element("button", "copy", "Copy");
+  button.type = "button";
+  button.setAttribute("aria-label", `Copy ${what}`);
+  button.addEventListener("click", async () => {
+    const done = await streamll.copy(text());
+    button.textContent = done ? "Copied" : "Not copied";
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  });
+  return button;
+}
+
+Object.assign(streamll, { copyButton, element, set, seconds, count, tokens, usage, isSpent, money, Growing });
 })(window.streamll = window.streamll || {});

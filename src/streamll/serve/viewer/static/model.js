@@ -30,9 +30,13 @@ class Node {
     this.predictor = null;
     this.turn = 0;
     this.error = null;
+    this.failure = null; // the same as its type and message
     this.lm = null;
     this.detail = {};
     this.retried = []; // when an attempt of it was given up
+    this.times = kind === "lm" ? new streamll.Times(start) : null;
+    this.spent = null; // tokens and cost of the model calls of it and below it that are over
+    this.former = null; // the call before of the same predictor
     this.results = kind === "evaluate" || kind === "compile" ? new streamll.Results() : null;
     this.many = Boolean(parent && (parent.many || parent.results)); // one of very many calls
   }
@@ -56,6 +60,7 @@ class Run {
     this.nodes = new Map();
     this.story = []; // nodes and remarks in the order they began
     this.tokens = 0;
+    this.latest = new Map(); // the latest call of each predictor, by kind
     this.changed = new Set(); // nodes to draw anew
   }
 
@@ -97,8 +102,9 @@ class Run {
     this.changed.add(node);
     if (this.first === null) this.first = event.timestamp;
     if (node.first === null) node.first = event.timestamp;
-    const lm = node.lm;
+    const lm = node.lm || (node.times ? node : null);
     if (lm && lm.first === null) lm.first = event.timestamp;
+    if (lm) lm.times.spoke(event.timestamp, event.event_type === "token" && event.token ? event.count || 1 : 0, event.event_type === "thinking");
   }
 
   speaker(event) {
@@ -126,6 +132,7 @@ class Run {
   started(kind, event) {
     const id = kind === "trace" ? event.trace_id : event.call_id;
     const node = this.add(id, kind, kind === "lm" ? event.model : called(kind, event), event);
+    this.following(node, event);
     if (node.results && kind === "evaluate") node.results.total = event.total;
     if (kind === "lm" && node.parent) { node.parent.lm = node; this.changed.add(node.parent); }
     if (event.kind === "interpreter") {
@@ -136,19 +143,31 @@ class Run {
     for (const key of ["arguments", "inputs"]) if (event[key] !== undefined && event[key] !== null) node.detail[key] = event[key];
   }
 
+  /** What it was given, and the call before that may have been given much of the same. */
+  following(node, event) {
+    node.messages = event.messages ?? null;
+    if (!node.predictor || (node.messages === null && !event.inputs)) return;
+    const key = `${node.kind} ${node.predictor}`;
+    node.former = this.latest.get(key) || null;
+    this.latest.set(key, node);
+  }
+
   closed(kind, event) {
     const node = this.nodes.get(kind === "trace" ? event.trace_id : event.call_id);
     if (!node) return;
     node.end = event.timestamp;
     node.duration = event.duration;
     const stopped = STOPPED.has(event.error_type);
-    node.error = event.error_type && !stopped ? [event.error_type, event.message].filter(Boolean).join(": ") : null;
+    node.failure = event.error_type && !stopped ? { type: event.error_type, message: event.message || "" } : null;
+    node.error = node.failure && [event.error_type, event.message].filter(Boolean).join(": ");
     node.status = stopped ? "left" : node.error ? "failed" : "done";
     if (kind === "evaluate" && event.score != null) node.results.score = event.score;
     for (const key of ["result", "outputs"]) if (event[key] !== undefined && event[key] !== null) node.detail[key] = event[key];
     this.changed.add(node);
     if (kind !== "lm") return;
     node.usage = event;
+    node.times.ended(event);
+    for (let each = node; each; each = each.parent) each.spent = together(each.spent, event);
     if (event.time_to_first_token != null && node.first === null) node.first = node.start + event.time_to_first_token;
     if (node.parent) this.changed.add(node.parent);
     if (this.status === "running") {
@@ -195,12 +214,14 @@ Run.prototype.tell = named({
   "lm.superseded"(event, node) {
     this.retries++;
     node.retried.push(event.timestamp);
+    (node.lm || node).times?.again(event.timestamp);
     node.attempts.take(event);
     this.changed.add(node);
   },
   "evaluate.example"(event, node) { if (node.results) { node.results.example(event); this.changed.add(node); } },
   "compile.candidate"(event, node) { if (node.results) { node.results.candidate(event); this.changed.add(node); } },
   "lm.waiting"(event, node) {
+    (node.lm || node).times?.waits(event.timestamp, event.delay);
     if (node.many) return;
     const wait = event.delay ? ` (${event.delay.toFixed(1)} s)` : "";
     this.remark("status", event.model ? `asking ${event.model} instead` : `waiting for a ${event.reason}${wait}`, event);
@@ -208,6 +229,18 @@ Run.prototype.tell = named({
 });
 
 const lost = (count) => (count === 1 ? "1 event was lost" : `${count} events were lost`);
+
+/** What calls have used together, as far as it is known; `unsure` where that is not all. */
+function together(spent, event) {
+  const used = { unsure: Boolean(spent?.unsure) || event.prompt_tokens == null || event.completion_tokens == null, cost: spent?.cost ?? null };
+  for (const name of COUNTS) used[name] = (spent?.[name] || 0) + (event[name] ?? sumOf(event.usage, name));
+  if (event.cost != null) used.cost = (used.cost || 0) + event.cost;
+  return used;
+}
+
+function sumOf(usages, name) {
+  return (usages || []).reduce((sum, usage) => sum + (usage[name] || 0), 0);
+}
 
 /** A call by its name; an evaluation and an optimizer by what they do with a program. */
 function called(kind, event) {

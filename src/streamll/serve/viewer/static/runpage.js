@@ -12,7 +12,7 @@ class RunPage {
   /**
    * `page` says what the page knows of runs: `listed(id)` their state in the list, `startable` that this server
    * can stop them, `trouble()` what is wrong with the connection. It is told `refreshSoon()`, by `moved()` that
-   * another moment is shown, and by `drawn()` that the run's head is drawn.
+   * another moment is shown, and by `drawn()` that the run's head is drawn, and `say(text)`s.
    */
   constructor(source, page) {
     this.source = source;
@@ -32,7 +32,7 @@ class RunPage {
     this.controls = new streamll.Controls(() => this.player, source.live, () => this.toEnd());
     $("stop").addEventListener("click", async () => {
       $("stop").disabled = true;
-      try { await source.stop(this.id); } finally { $("stop").disabled = false; }
+      try { await source.stop(this.id); } catch (problem) { page.say(`It goes on: ${problem.message}.`); } finally { $("stop").disabled = false; }
     });
   }
 

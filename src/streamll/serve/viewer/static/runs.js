@@ -72,8 +72,9 @@ class RunList {
     dot.title = streamll.STATUS_WORDS[status] || status;
     dot.textContent = dot.title;
     item.firstChild.classList.toggle("titled", Boolean(title));
-    set(program, run.program);
+    set(program, streamll.programOf(run));
     set(question, title);
+    question.title = title; // all of it
     set(when, ago(run.started_at));
     set(took, run.ended_at ? seconds(run.ended_at - run.started_at) : "…");
   }

@@ -47,7 +47,7 @@ class Search {
   /** What came of it: `{runs, more, searched}`. */
   draw(found) {
     const asked = this.query;
-    this.know(found.runs.map((run) => run.program));
+    this.know(found.runs.map(programOf));
     this.form.hidden = !asked && found.runs.length < 2;
     const filters = [...new Set([...new URLSearchParams(asked).keys()].filter((name) => name !== "q"))].length;
     set($("filtered"), filters ? ` · ${filters}` : "");
@@ -57,7 +57,8 @@ class Search {
 }
 
 function told({ runs, more, searched }, asked) {
-  const said = [];
+  const said = [], context = $("by-context").value;
+  if (context && !context.includes("=")) said.push("Write a context as key=value.");
   if (asked) said.push(runs.length === 0 ? "No such run." : runs.length === 1 ? "1 run." : `${runs.length} runs.`);
   if (more) said.push("These are the latest; there are older ones.");
   if (searched && searched.texts < searched.runs) said.push(`Time was enough to read ${searched.texts} of ${searched.runs} runs; of the others only what stands here was searched.`);
@@ -71,7 +72,7 @@ function wanted(runs, query, textOf) {
   const asked = new URLSearchParams(query), words = (asked.get("q") || "").toLowerCase().split(/\s+/).filter(Boolean);
   const context = [...asked].filter(([name]) => name.startsWith("context.")).map(([name, value]) => [name.slice(8), value]);
   return runs.filter((run) =>
-    (!asked.has("program") || run.program === asked.get("program"))
+    (!asked.has("program") || programOf(run) === asked.get("program"))
     && (!asked.has("status") || asked.getAll("status").includes(run.status))
     && !(run.started_at < Number(asked.get("since") ?? -Infinity)) && !(run.started_at > Number(asked.get("until") ?? Infinity))
     && context.every(([key, value]) => Object.hasOwn(run.context, key) && asText(run.context[key]) === value)
@@ -85,6 +86,9 @@ function has(words, texts) {
   return words.every((word) => text.includes(word));
 }
 
+/** The name under which a run's program is served, where the context has it; else its own. */
+const programOf = (run) => (run.context && run.context.streamll_program) || run.program;
+
 /** The first line of the first input that has text; of a conversation that of its last message. */
 function titleOf(inputs) {
   for (let value of Object.values(inputs || {})) {
@@ -94,5 +98,5 @@ function titleOf(inputs) {
   return "";
 }
 
-Object.assign(streamll, { Search, wanted, titleOf });
+Object.assign(streamll, { Search, wanted, programOf, titleOf });
 })(window.streamll = window.streamll || {});

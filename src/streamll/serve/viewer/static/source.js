@@ -71,7 +71,7 @@ class Server {
       body: JSON.stringify({ program, inputs }),
     });
   }
-  stop(id) { return this.fetch(`runs/${encodeURIComponent(id)}`, { method: "DELETE" }); }
+  stop(id) { return this.json(`runs/${encodeURIComponent(id)}`, { method: "DELETE" }); }
 
   /** Read a run behind the event `last()`, over any break; returns how to end that. */
   open(id, add, last) {

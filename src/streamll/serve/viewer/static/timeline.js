@@ -1,9 +1,15 @@
 // The calls of a run as bars over time: pale until the first token, full while it speaks.
 (function (streamll) {
 "use strict";
-const { element, seconds } = streamll;
+const { element, set, seconds, usage, isSpent, money } = streamll;
 
+const MANY = 5000; // calls, of which the sum is made once it is over
 const STEPS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600];
+
+/** A number of tokens in four characters. */
+function short(tokens) {
+  return tokens < 1000 ? String(tokens) : tokens < 9950 ? `${(tokens / 1000).toFixed(1)}k` : `${Math.round(tokens / 1000)}k`;
+}
 
 class Row {
   constructor(node, choose) {
@@ -17,19 +23,18 @@ class Row {
     this.name.append(element("span", "what", node.kind === "lm" ? node.name.replace(/^.*\//, "") : short));
     if (node.turn) this.name.append(element("span", "turn", `turn ${node.turn + 1}`));
     this.track = element("span", "track");
+    this.numbers = element("span", "numbers");
     this.time = element("span", "time");
+    this.numbers.append(element("span", "tokens"), element("span", "cost"), this.time);
     this.bars = [];
-    button.append(this.name, this.track, this.time);
+    button.append(this.name, this.track, this.numbers);
     button.addEventListener("click", () => choose(node));
     this.box.append(button);
   }
   draw(origin, span, now) {
     const node = this.node, pieces = [];
     pieces.push(["whole", node.start, node.end ?? now]);
-    for (const lm of node.kind === "lm" ? [node] : node.children.filter((child) => child.kind === "lm")) {
-      const end = lm.end ?? now, first = lm.first === null ? end : Math.min(lm.first, end);
-      pieces.push(["wait", lm.start, first], ["speak", first, end]);
-    }
+    for (const lm of node.times ? [node] : node.children.filter((child) => child.times)) pieces.push(...lm.times.pieces(lm.end ?? now));
     for (const at of node.retried) pieces.push(["retry", at, at]);
     this.box.dataset.status = node.status;
     while (this.bars.length < pieces.length) {
@@ -43,10 +48,13 @@ class Row {
       bar.style.width = `${Math.max(0, ((to - from) / span) * 100)}%`;
     });
     const took = seconds(node.duration ?? (node.end ?? now) - node.start);
-    if (this.time.textContent !== took) this.time.textContent = took;
-    const lm = node.kind === "lm" ? node : node.lm;
+    const { spent } = node;
+    set(this.numbers.children[0], isSpent(spent) ? `${spent.unsure ? "≈" : ""}${short(spent.prompt_tokens)}→${short(spent.completion_tokens)}` : "");
+    set(this.numbers.children[1], spent && spent.cost != null ? money(spent.cost) : "");
+    set(this.time, took);
+    const lm = node.times ? node : node.lm;
     const first = lm && lm.first !== null ? `, first token after ${seconds(lm.first - lm.start)}` : "";
-    const label = `${node.name}${node.turn ? `, turn ${node.turn + 1}` : ""}: ${took}${first}${node.retried.length ? `, ${node.retried.length} superseded` : ""}${node.error ? `, ${node.error}` : ""}`;
+    const label = `${node.name}${node.turn ? `, turn ${node.turn + 1}` : ""}: ${took}${first}${isSpent(spent) ? `, ${usage(spent)} tokens` : ""}${node.retried.length ? `, ${node.retried.length} superseded` : ""}${node.error ? `, ${node.error}` : ""}`;
     if (this.box.firstChild.title !== label) this.box.firstChild.title = label;
   }
 }
@@ -54,6 +62,9 @@ class Row {
 class Timeline {
   constructor(list, axis, choose) {
     Object.assign(this, { list, axis, choose });
+    const shares = element("div", "shares");
+    axis.before(shares);
+    this.shares = new streamll.Shares(shares);
     this.reset();
   }
   reset() {
@@ -76,6 +87,8 @@ class Timeline {
     const span = Math.max(0.001, (until ?? now) - run.start);
     this.drawAxis(span);
     for (const row of this.rows.values()) row.draw(run.start, span, now);
+    this.list.parentNode.classList.toggle("priced", [...run.nodes.values()].some((node) => node.spent?.cost != null));
+    if (run.story.length < MANY || run.status !== "running") this.shares.draw(run, now);
   }
   /** The row behind which a node belongs: the last one under the same parent. */
   place(node) {

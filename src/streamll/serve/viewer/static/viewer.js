@@ -15,7 +15,7 @@ const source = enclosed
 
 const search = new streamll.Search(refresh);
 const list = new streamll.RunList(chosen);
-const page = { startable: false, listed: (id) => list.status(id), trouble: () => trouble.run, refreshSoon, moved, drawn: () => actions.draw() };
+const page = { startable: false, listed: (id) => list.status(id), trouble: () => trouble.run, refreshSoon, moved, drawn: () => actions.draw(), say: (text) => actions.say(text) };
 const shown = new streamll.RunPage(source, page);
 const compare = new streamll.Compare(source, (id) => show(id));
 list.over = () => (shown.player && shown.player.over ? streamll.STATUS[shown.player.events.at(-1).event_type] : null);
@@ -147,11 +147,11 @@ function drawNothing() {
 const player = () => shown.player;
 const step = (by) => list.step(by, compare.ids[1] || list.chosen);
 streamll.listen({
-  j: () => step(1), k: () => step(-1), l: () => shown.toEnd(), " ": () => shown.controls.toggle(),
+  j: () => step(1), k: () => step(-1), m: () => streamll.Markdown.toggle(), l: () => shown.toEnd(), " ": () => shown.controls.toggle(),
   n: () => { if (form.first) { if (narrow.matches) leave(); form.first.focus(); } },
   "/": () => { if (!search.form.hidden) { if (narrow.matches) leave(); $("q").focus(); } },
   c: () => { if (player()) pick(picking ? null : shown.id); },
-  r: () => actions.again(), y: () => actions.copyLink(),
+  r: () => actions.again(), y: () => actions.copyLink(compare.ids),
   "?": () => $("keys").showModal(),
   arrowleft: () => shown.controls.move(-0.02), arrowright: () => shown.controls.move(0.02),
   home: () => player() && player().seek(0), end: () => player() && player().follow(), escape: back,
