@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -38,7 +37,11 @@ def start(kind: str, folder: Path) -> Any:
 def client_of(kind: str, port: int) -> Any:
     import redis
 
-    return redis.RedisCluster(port=port, host="127.0.0.1") if kind == "cluster" else redis.Redis(port=port)
+    return (
+        redis.RedisCluster(port=port, host="127.0.0.1")
+        if kind == "cluster"
+        else redis.Redis(port=port)
+    )
 
 
 def write(kind: str, port: int, options: argparse.Namespace) -> None:
@@ -68,14 +71,16 @@ async def measure(kind: str, server: Any, options: argparse.Namespace) -> None:
         return (time.process_time() - spent) / (time.monotonic() - begun) * 100
 
     idle = await read(options.seconds, 0)
-    writer = subprocess.Popen([*sys.orig_argv, "--write", kind, str(server.port)])
+    writer = await asyncio.create_subprocess_exec(*sys.orig_argv, "--write", kind, str(server.port))
     busy = await read(options.seconds, expected)
-    writer.wait()
+    await writer.wait()
     await source.close()
     delays.sort()
     p50, p99 = (delays[int(len(delays) * part)] * 1000 for part in (0.5, 0.99))
     rate = len(delays) / options.seconds
-    print(f"{kind:8}{len(delays):7} of {expected}{rate:8.0f}{idle:11.1f}{busy:11.1f}{p50:9.1f}{p99:9.1f}")
+    print(
+        f"{kind:8}{len(delays):7} of {expected}{rate:8.0f}{idle:11.1f}{busy:11.1f}{p50:9.1f}{p99:9.1f}"
+    )
 
 
 def main() -> None:
@@ -90,7 +95,9 @@ def main() -> None:
         write(options.write[0], int(options.write[1]), options)
         return
     print(f"{options.idle} idle streams, {options.busy} busy; load {os.getloadavg()[0]:.1f}")
-    print(f"{'':8}{'entries':>12}{'per s':>11}{'% idle':>11}{'% busy':>11}{'p50 ms':>9}{'p99 ms':>9}")
+    print(
+        f"{'':8}{'entries':>12}{'per s':>11}{'% idle':>11}{'% busy':>11}{'p50 ms':>9}{'p99 ms':>9}"
+    )
     for kind in ("server", "cluster"):
         with tempfile.TemporaryDirectory(prefix="patterns") as folder:
             server = start(kind, Path(folder))
