@@ -284,6 +284,11 @@ def test_two_runs_are_compared_by_keyboard(served, open_page, options):
     page.wait_for_function(
         "() => document.querySelector('#compared-heads').textContent.includes('Other')"
     )
+    page.keyboard.press("j")
+    page.wait_for_function(
+        "(evil) => document.querySelector('#compared-heads').textContent.includes(evil)", arg=EVIL
+    )
+    assert page.locator("#compare img, #compare a").count() == 0
     page.keyboard.press("Escape")
     wait_text(page, "answer", "with them")
     assert page.is_visible("#shown")
