@@ -81,6 +81,22 @@ results.positions = await Promise.all(given.positions.map(async (after) => (awai
   results.stopped = { other: other.status, text: other.text("answer").length > 0, result: await outcome(run.result()), status: run.status };
 }
 
+// A question of the program: open, answered wrongly, answered.
+{
+  const run = startRun(given.url, { program: "asking", inputs: { question: "?" }, token: given.token });
+  run.subscribe(() => {});
+  results.asking = {};
+  for await (const event of run) {
+    if (event.event_type !== "question") continue;
+    results.asking.open = run.snapshot().questions.map((one) => one.text);
+    results.asking.wrong = await outcome(joinRun({ base: given.url, runId: run.id, token: given.token }).answer(event.question_id, 7));
+    await run.answer(event.question_id, "blue");
+  }
+  results.asking.rest = run.snapshot().questions.length;
+  results.asking.status = run.status;
+  results.asking.said = await outcome(run.result().then((result) => result.values.answer));
+}
+
 // Left: nobody reads, so it is idle; whoever comes back reads on behind.
 {
   const run = startRun(given.url, { program: "slow", inputs: { question: "?" }, token: given.token }), states = [];
