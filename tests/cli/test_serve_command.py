@@ -98,7 +98,11 @@ def test_two_processes_serve_each_others_runs(folder):
         headers = {"authorization": f"Bearer {TOKEN}"}
         assert httpx.get(f"{url}/runs", trust_env=False, timeout=60).status_code == 401
         run = httpx.post(
-            f"{url}/runs", json={"inputs": {"question": "q"}}, headers=headers, trust_env=False, timeout=60
+            f"{url}/runs",
+            json={"inputs": {"question": "q"}},
+            headers=headers,
+            trust_env=False,
+            timeout=60,
         ).json()
         processes = set()
         for _ in range(12):  # new connections, whoever takes them
@@ -111,7 +115,9 @@ def test_two_processes_serve_each_others_runs(folder):
             assert (told[0]["inputs"], told[-1]["event_type"]) == ({"question": "q"}, "run.end")
         assert processes == {"0", "1"}
         for name, status in (("anna", 404), ("", 401)):  # it is not hers, and nobody's
-            look = httpx.get(f"{url}{run['url']}", headers={"x-user": name}, trust_env=False, timeout=60)
+            look = httpx.get(
+                f"{url}{run['url']}", headers={"x-user": name}, trust_env=False, timeout=60
+            )
             assert look.status_code == status
         chat = {"id": "c", "messages": [{"role": "user", "content": "q"}]}
         told = httpx.post(f"{url}/ai/qa", json=chat, headers=headers, trust_env=False, timeout=60)
