@@ -132,6 +132,12 @@ const other = http.createServer((request, response) => {
   if (first && name === "away") return response.writeHead(503).end("{}");
   response.writeHead(200, { "content-type": "text/event-stream" });
   const rest = events0.filter((event) => event.seq > after), send = (data) => response.write(`data: ${JSON.stringify(data)}\r\n\r\n`);
+  if (name === "again") { // a server that knows no positions, and has merged its tokens meanwhile
+    const gap = { event_type: "stream.gap", timestamp: 0, run_id: given.runs[0], count: 2, reason: "overflow" };
+    const start = events0.slice(0, 3), [token, , , ...end] = events0.slice(3);
+    (first ? [...start, token, gap] : [gap, ...start, { ...token, token: "Machine learning", count: 3 }, ...end]).forEach(send);
+    return response.end();
+  }
   if (name === "garbled" && url.searchParams.has("compact")) send([99, 3, 0, "x"]);
   else if (first && name === "sent away") rest.slice(0, 3).forEach(send);
   else if (first && name === "error at the end") [...rest.slice(0, 3), { event_type: "stream.error", timestamp: 0, data: { message: "the log is away" } }].forEach(send);
@@ -141,11 +147,11 @@ const other = http.createServer((request, response) => {
 await new Promise((done) => other.listen(0, "127.0.0.1", done));
 const elsewhere = `http://127.0.0.1:${other.address().port}`;
 results.answers = {};
-for (const name of ["busy", "away", "sent away", "error at the end", "over", "page", "garbled"]) {
+for (const name of ["busy", "away", "sent away", "error at the end", "over", "page", "garbled", "again"]) {
   const delays = [];
   const run = joinRun({ base: `${elsewhere}/${encodeURIComponent(name)}`, runId: given.runs[0], ...QUICK, onConnection: ({ state, delay }) => state === "waiting" && delays.push(delay >= 50 ? "as asked" : "soon") });
   const all = await outcome(events(run).then((all) => all.map((event) => event.seq ?? event.event_type)));
-  results.answers[name] = { all, status: run.status, delays };
+  results.answers[name] = { all, status: run.status, delays, text: run.text("answer") };
 }
 other.close();
 

@@ -314,9 +314,13 @@ def test_each_answer_of_a_server_has_its_outcome(done):
     results, expected = done
     whole = [event["seq"] for event in expected["runs"][next(iter(STORIES))]]
     answers = results["answers"]
+    texts = {name: each.pop("text") for name, each in answers.items()}
     assert answers["busy"] == {"all": whole, "status": "ended", "delays": ["as asked"]}
     for name in ("away", "sent away", "error at the end", "garbled"):
         assert answers[name] == {"all": whole, "status": "ended", "delays": ["soon"]}, name
+    assert texts["again"] == texts["away"]
+    again = [*whole[:4], "stream.gap", 4, *whole[6:]]
+    assert answers["again"] == {"all": again, "status": "ended", "delays": ["soon"]}
     assert answers["over"] == {"all": [], "status": "failed", "delays": []}
     assert answers["page"]["all"]["code"] == "protocol"
     assert answers["page"]["status"] == "unreachable"

@@ -62,6 +62,7 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
   private readonly listeners = new Set<() => void>();
   private readonly queues = new Set<Queue>();
   private readonly kept: RunEvent[] | null;
+  private unread: RunEvent[] = []; // what an iterator that was the last reader has left
   private connection: Connection = { state: "idle", failures: 0 };
   private last: Snapshot | null = null;
   private telling = false;
@@ -114,9 +115,16 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
     };
   };
 
-  /** All events, each once and in order, from when the iterator is made (see `keepEvents`). */
+  /**
+   * All events, each once and in order, from when the iterator is made (see `keepEvents`). Who breaks off
+   * a loop and begins another reads on where that was, unless somebody else has read on meanwhile.
+   */
   [Symbol.asyncIterator](): AsyncIterableIterator<RunEvent> {
-    const queue = new Queue(this.kept ?? [], () => { this.queues.delete(queue); this.release(); });
+    const queue = new Queue(this.kept ?? this.unread, (unread) => {
+      if (this.queues.delete(queue) && !this.queues.size) this.unread = unread;
+      this.release();
+    });
+    this.unread = [];
     if (this.finished) queue.close(this.problem);
     else this.queues.add(queue);
     this.demand();
@@ -273,6 +281,8 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
     if (this.id === null && fresh.run_id) this.identify(fresh.run_id);
     this.state.take(fresh);
     this.kept?.push(fresh);
+    if (this.listeners.size || this.queues.size || this.waiting) this.unread = [];
+    else this.unread.push(fresh); // it came before the connection was closed
     for (const queue of this.queues) queue.put(fresh);
     if (statusAfter(fresh)) this.finish();
     else this.changed();
@@ -335,7 +345,7 @@ class Queue implements AsyncIterableIterator<RunEvent> {
   private problem: unknown;
   private wake: (() => void) | null = null;
 
-  constructor(items: readonly RunEvent[], private readonly leave: () => void) {
+  constructor(items: readonly RunEvent[], private readonly leave: (unread: RunEvent[]) => void) {
     this.items = [...items];
   }
 
@@ -359,16 +369,17 @@ class Queue implements AsyncIterableIterator<RunEvent> {
     if (this.next_ < this.items.length) return { done: false, value: this.items[this.next_++]! };
     const { problem } = this;
     this.problem = undefined;
-    this.leave();
+    this.leave([]);
     if (problem !== undefined) throw problem;
     return { done: true, value: undefined };
   }
 
   async return(): Promise<IteratorResult<RunEvent>> {
+    const unread = this.items.slice(this.next_);
     this.items = [];
     this.next_ = 0;
     this.close(undefined);
-    this.leave();
+    this.leave(unread);
     return { done: true, value: undefined };
   }
 

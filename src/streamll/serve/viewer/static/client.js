@@ -601,6 +601,8 @@
     listeners = /* @__PURE__ */ new Set();
     queues = /* @__PURE__ */ new Set();
     kept;
+    unread = [];
+    // what an iterator that was the last reader has left
     connection = { state: "idle", failures: 0 };
     last = null;
     telling = false;
@@ -644,12 +646,16 @@
         this.release();
       };
     };
-    /** All events, each once and in order, from when the iterator is made (see `keepEvents`). */
+    /**
+     * All events, each once and in order, from when the iterator is made (see `keepEvents`). Who breaks off
+     * a loop and begins another reads on where that was, unless somebody else has read on meanwhile.
+     */
     [Symbol.asyncIterator]() {
-      const queue = new Queue(this.kept ?? [], () => {
-        this.queues.delete(queue);
+      const queue = new Queue(this.kept ?? this.unread, (unread) => {
+        if (this.queues.delete(queue) && !this.queues.size) this.unread = unread;
         this.release();
       });
+      this.unread = [];
       if (this.finished) queue.close(this.problem);
       else this.queues.add(queue);
       this.demand();
@@ -788,6 +794,8 @@
       if (this.id === null && fresh.run_id) this.identify(fresh.run_id);
       this.state.take(fresh);
       this.kept?.push(fresh);
+      if (this.listeners.size || this.queues.size || this.waiting) this.unread = [];
+      else this.unread.push(fresh);
       for (const queue of this.queues) queue.put(fresh);
       if (statusAfter(fresh)) this.finish();
       else this.changed();
@@ -866,15 +874,16 @@
       if (this.next_ < this.items.length) return { done: false, value: this.items[this.next_++] };
       const { problem } = this;
       this.problem = void 0;
-      this.leave();
+      this.leave([]);
       if (problem !== void 0) throw problem;
       return { done: true, value: void 0 };
     }
     async return() {
+      const unread = this.items.slice(this.next_);
       this.items = [];
       this.next_ = 0;
       this.close(void 0);
-      this.leave();
+      this.leave(unread);
       return { done: true, value: void 0 };
     }
     [Symbol.asyncIterator]() {
