@@ -262,6 +262,12 @@ def violations(module: Path) -> Iterator[str]:
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 
+def test_no_two_test_files_have_one_name():
+    """They are modules without packages: pytest could not collect both in one run."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_every_part_has_a_rule():
     assert {part_of(module) for module in MODULES} <= RULES.keys()
 

@@ -256,7 +256,7 @@ def test_iteration_can_be_closed_while_a_read_is_pending(url):
     write(url, make_run("r1", "a"))
 
     async def main():
-        consumer = EventConsumer(url)
+        before, consumer = asyncio.all_tasks(), EventConsumer(url)
         events = aiter(consumer)
 
         async def read_on():
@@ -267,7 +267,7 @@ def test_iteration_can_be_closed_while_a_read_is_pending(url):
         await events.aclose()
         assert await reading == []
         assert not consumer.statistics().connected
-        assert len(asyncio.all_tasks()) == 2  # this, and what bounds it
+        assert asyncio.all_tasks() == before
 
     asyncio.run(asyncio.wait_for(main(), BOUND))
 
@@ -277,7 +277,7 @@ def test_leaving_the_loop_disconnects(url, how):
     write(url, make_run("r1", "a"))
 
     async def main():
-        consumer = EventConsumer(url, start="beginning")
+        before, consumer = asyncio.all_tasks(), EventConsumer(url, start="beginning")
 
         async def read():
             async for event in consumer:
@@ -289,6 +289,7 @@ def test_leaving_the_loop_disconnects(url, how):
         if how == "cancel":
             reading.cancel()
         await asyncio.wait({reading})
-        await until(lambda: not consumer.statistics().connected and len(asyncio.all_tasks()) == 2)
+        await until(lambda: not consumer.statistics().connected)
+        await until(lambda: asyncio.all_tasks() == before)
 
     asyncio.run(asyncio.wait_for(main(), BOUND))

@@ -17,6 +17,7 @@ import pytest
 from event_samples import CONTEXT, CUSTOM, NEWER, SAMPLES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import thorough
 
 from streamll.core import wire
 from streamll.core.errors import WireError
@@ -39,7 +40,7 @@ from streamll.core.usage import COUNTS, ModelUsage
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 MANY = GOLDEN / "events-v1.jsonl"
-bounded = settings(max_examples=150)
+bounded = settings(max_examples=thorough(150))
 
 
 # --- golden files -------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 // A run as its readers have it: it is connected while somebody reads, and comes back after any break.
 import { StreamllError } from "./errors.js";
 import type { RunEvent } from "./events.js";
-import type { Http } from "./http.js";
+import { JSON_BODY, type Http } from "./http.js";
 import type { Ended, Listener } from "./links.js";
 import { Progress } from "./progress.js";
 import { isCalled, RunState, statusAfter, type Connection, type FieldState, type RunStatus, type Snapshot } from "./state.js";
@@ -62,6 +62,7 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
   private readonly listeners = new Set<() => void>();
   private readonly queues = new Set<Queue>();
   private readonly kept: RunEvent[] | null;
+  private unread: RunEvent[] = []; // what an iterator that was the last reader has left
   private connection: Connection = { state: "idle", failures: 0 };
   private last: Snapshot | null = null;
   private telling = false;
@@ -93,7 +94,7 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
   get id(): string | null { return this.state.id; }
   get status(): RunStatus { return this.state.status; }
   get error(): Error | null { return this.state.error; }
-  /** The token that reads and stops the run: for `joinRun`, after a reload. */
+  /** The token that reads and stops the run, and answers it if whoever started it may: for `joinRun`, after a reload. */
   get token(): string | undefined { return this.way.http.token; }
   /** Behind the last event that was read: for `joinRun`'s `after`. */
   get position(): string | null { return this.progress.position; }
@@ -114,9 +115,16 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
     };
   };
 
-  /** All events, each once and in order, from when the iterator is made (see `keepEvents`). */
+  /**
+   * All events, each once and in order, from when the iterator is made (see `keepEvents`). Who breaks off
+   * a loop and begins another reads on where that was, unless somebody else has read on meanwhile.
+   */
   [Symbol.asyncIterator](): AsyncIterableIterator<RunEvent> {
-    const queue = new Queue(this.kept ?? [], () => { this.queues.delete(queue); this.release(); });
+    const queue = new Queue(this.kept ?? this.unread, (unread) => {
+      if (this.queues.delete(queue) && !this.queues.size) this.unread = unread;
+      this.release();
+    });
+    this.unread = [];
     if (this.finished) queue.close(this.problem);
     else this.queues.add(queue);
     this.demand();
@@ -169,7 +177,21 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
     await this.ask(id, "", { method: "DELETE" });
   }
 
-  /** A request to the run itself; what a later version answers questions with. */
+  /** Answer a question of the run (one of `snapshot().questions`). The server checks the value by its schema: `refused`. */
+  async answer(questionId: string, value: unknown): Promise<void> {
+    await this.respond({ question_id: questionId, value });
+  }
+
+  /** Decline to answer: the program goes on with its default, or fails. */
+  async decline(questionId: string): Promise<void> {
+    await this.respond({ question_id: questionId, decline: true });
+  }
+
+  private async respond(body: object): Promise<void> {
+    await this.ask(await this.started, "/answers", { method: "POST", headers: JSON_BODY, body: JSON.stringify(body) });
+  }
+
+  /** A request to the run itself. */
   private async ask(id: string, path: string, init?: RequestInit): Promise<Response> {
     const url = this.way.url?.(id);
     if (!url) throw new StreamllError("refused", "where this run comes from, nothing can be asked of it");
@@ -273,6 +295,8 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
     if (this.id === null && fresh.run_id) this.identify(fresh.run_id);
     this.state.take(fresh);
     this.kept?.push(fresh);
+    if (this.listeners.size || this.queues.size || this.waiting) this.unread = [];
+    else this.unread.push(fresh); // it came before the connection was closed
     for (const queue of this.queues) queue.put(fresh);
     if (statusAfter(fresh)) this.finish();
     else this.changed();
@@ -335,7 +359,7 @@ class Queue implements AsyncIterableIterator<RunEvent> {
   private problem: unknown;
   private wake: (() => void) | null = null;
 
-  constructor(items: readonly RunEvent[], private readonly leave: () => void) {
+  constructor(items: readonly RunEvent[], private readonly leave: (unread: RunEvent[]) => void) {
     this.items = [...items];
   }
 
@@ -359,16 +383,17 @@ class Queue implements AsyncIterableIterator<RunEvent> {
     if (this.next_ < this.items.length) return { done: false, value: this.items[this.next_++]! };
     const { problem } = this;
     this.problem = undefined;
-    this.leave();
+    this.leave([]);
     if (problem !== undefined) throw problem;
     return { done: true, value: undefined };
   }
 
   async return(): Promise<IteratorResult<RunEvent>> {
+    const unread = this.items.slice(this.next_);
     this.items = [];
     this.next_ = 0;
     this.close(undefined);
-    this.leave();
+    this.leave(unread);
     return { done: true, value: undefined };
   }
 

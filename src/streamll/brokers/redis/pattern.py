@@ -256,7 +256,8 @@ class PatternSource(Source):
     def _learn(self, found: set[bytes], at: float) -> None:
         for key in found - self._keys:
             self._unfinished.add(key)
-            self._live[key] = time.monotonic()
+            if self._answered:  # it has just begun
+                self._live[key] = time.monotonic()
             self._after.setdefault(key, _end_of(self._base))
         for key in self._keys - found:
             self._looked.pop(key, None)

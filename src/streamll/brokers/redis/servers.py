@@ -54,6 +54,7 @@ class Servers:
         self.without_replicas: set[str] = set()
         self._primary: Address | None = None  # as the Sentinels named it
         self._shards: list[tuple[int, int, Address]] = []
+        self._moved: dict[int, Address] = {}  # slots that have left since
         self._nodes: tuple[Address, ...] = ()
         self._is_stale = False
 
@@ -68,6 +69,8 @@ class Servers:
         from redis.crc import key_slot
 
         slot = key_slot(key)
+        if slot in self._moved:
+            return self._moved[slot]
         for first, last, address in self._shards:
             if first <= slot <= last:
                 return address
@@ -77,7 +80,8 @@ class Servers:
         """Where all keys are; ``None``: the server of the URL."""
         if self.kind != "cluster":
             return [self._primary]
-        return list(dict.fromkeys(address for _, _, address in self._shards))
+        known = (address for _, _, address in self._shards)
+        return list(dict.fromkeys([*known, *self._moved.values()]))
 
     def redirected(self, to: Redirection, by: Address | None) -> Address | None:
         """A node has answered MOVED, which is remembered, or ASK: then who is to be asked."""
@@ -86,7 +90,7 @@ class Servers:
         if not to.for_good:
             return address
         self.kind = "cluster"
-        self._shards = [(to.slot, to.slot, address), *self._shards]
+        self._moved[to.slot] = address
         self._nodes = tuple(dict.fromkeys([address, *self._nodes]))
         return None
 
@@ -149,7 +153,7 @@ class Servers:
             ]
             shards.append((first, last, found[0]))
             nodes += found
-        self._shards = shards
+        self._shards, self._moved = shards, {}
         self._nodes = tuple(dict.fromkeys(nodes))
 
     def _find_primary(self) -> Generator[Question, Any, None]:

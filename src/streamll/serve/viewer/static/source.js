@@ -99,6 +99,7 @@ class Enclosed {
     this.live = false;
     this.only = null;
     this.byRun = new Map();
+    this.texts = new Map();
     for (const event of events) {
       if (!event.run_id) continue;
       if (!this.byRun.has(event.run_id)) this.byRun.set(event.run_id, []);
@@ -115,8 +116,12 @@ class Enclosed {
     });
     return { runs: streamll.wanted(runs, query, (run) => this.textOf(run.run_id)) };
   }
-  /** What a run was asked and has written. */
+  /** What a run was asked and has written; kept, since a report does not change. */
   textOf(id) {
+    if (!this.texts.has(id)) this.texts.set(id, this.read(id));
+    return this.texts.get(id);
+  }
+  read(id) {
     const run = new streamll.Run(id), said = [];
     for (const event of this.byRun.get(id)) {
       run.feed(event);
