@@ -19,7 +19,9 @@ SECRET = "the secret of a server" * 2
 
 class Paint(dspy.Module):
     async def aforward(self, room):
-        color = await streamll.ask_async(f"Which colour for the {room}?", schema=Literal["red", "blue"])
+        color = await streamll.ask_async(
+            f"Which colour for the {room}?", schema=Literal["red", "blue"]
+        )
         return dspy.Prediction(answer=f"a {color} {room}")
 
 
@@ -72,16 +74,11 @@ def test_who_starts_a_run_can_decline_to_answer_it_on_a_loop(server):
         headers = {"x-signed-in": "yes"}
         connection = streamll.connect(server.url, http={"headers": headers})
         async with connection.start("paint", room="hall") as events:
-            question = await anext_question(events)
+            question = await anext(e async for e in events if e.event_type == "question")
             headers.clear()
             assert await events.decline(question, by="bert") is True
             with pytest.raises(errors.RunFailed, match="QuestionWithdrawn"):
                 await events.result()
-
-    async def anext_question(events):
-        async for event in events:
-            if event.event_type == "question":
-                return event
 
     asyncio.run(asyncio.wait_for(read(), BOUND))
 
@@ -95,5 +92,8 @@ def test_an_answer_needs_a_run_and_a_server(server):
         with pytest.raises(errors.QuestionClosed) as closed:
             events.answer(question, "red")
         assert closed.value.outcome == "withdrawn"
-    with streamll.connect("http://127.0.0.1:9", "run") as nowhere, pytest.raises(errors.RunUnavailable):
+    with (
+        streamll.connect("http://127.0.0.1:9", "run") as nowhere,
+        pytest.raises(errors.RunUnavailable),
+    ):
         nowhere.answer("q", 1)
