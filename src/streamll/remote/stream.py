@@ -199,7 +199,7 @@ class AsyncRemoteStream(_RemoteStream):
         return self._outcome()
 
     async def answer(self, question: str | Event, value: Any, *, by: str | None = None) -> bool:
-        """Answer a question of the run, as ``RemoteStream.answer`` does."""
+        """Answer a question of the run with ``value``, as ``RemoteStream.answer`` does."""
         return await Answering(self._remote, question, by, value=value).send_async()
 
     async def decline(self, question: str | Event, *, by: str | None = None) -> bool:
