@@ -338,7 +338,7 @@ def test_each_answer_of_a_server_has_its_outcome(done):
     for name in ("away", "sent away", "error at the end", "garbled"):
         assert answers[name] == {"all": whole, "status": "ended", "delays": ["soon"]}, name
     assert texts["again"] == texts["away"]
-    again = [*whole[:4], "stream.gap", 4, *whole[6:]]
+    again = [0, 1, 2, 3, "stream.gap", 4, 6, 7, 8]  # the sink may have merged the log's
     assert answers["again"] == {"all": again, "status": "ended", "delays": ["soon"]}
     assert answers["over"] == {"all": [], "status": "failed", "delays": []}
     assert answers["page"]["all"]["code"] == "protocol"
