@@ -20,11 +20,9 @@ from patience import Stopwatch
 
 from streamll.cli.main import main
 
-PROGRAM = """
-import dspy
+PROGRAM = 'import dspy\nqa = dspy.Predict("question -> answer")\n'
+PEOPLE = """
 from streamll.serve import Permit
-
-qa = dspy.Predict("question -> answer")
 
 async def who(connection):
     name = connection.headers.get("x-user")
@@ -94,16 +92,21 @@ def sse_data(text):
 def test_two_processes_serve_each_others_runs(folder):
     """X10"""
     options = ["--workers", "2", "--ai-version", "6", "--include", "inputs", "--keep", "1h"]
-    options += ["--auth", "qa.py:who"]
+    options += ["--auth", "people.py:who"]
+    (folder / "people.py").write_text(PEOPLE)
     with serving(folder, *options, STREAMLL_TOKENS=TOKEN) as (_, url):
         headers = {"authorization": f"Bearer {TOKEN}"}
-        assert httpx.get(f"{url}/runs", trust_env=False).status_code == 401
+        assert httpx.get(f"{url}/runs", trust_env=False, timeout=60).status_code == 401
         run = httpx.post(
-            f"{url}/runs", json={"inputs": {"question": "q"}}, headers=headers, trust_env=False
+            f"{url}/runs",
+            json={"inputs": {"question": "q"}},
+            headers=headers,
+            trust_env=False,
+            timeout=60,
         ).json()
         processes = set()
         for _ in range(12):  # new connections, whoever takes them
-            metrics = httpx.get(f"{url}/metrics", headers=headers, trust_env=False).text
+            metrics = httpx.get(f"{url}/metrics", headers=headers, trust_env=False, timeout=60).text
             processes.add(re.search(r"streamll_runs_started_total (\d)", metrics)[1])
             events = httpx.get(
                 f"{url}{run['events']}?token={run['token']}", trust_env=False, timeout=60
@@ -112,7 +115,9 @@ def test_two_processes_serve_each_others_runs(folder):
             assert (told[0]["inputs"], told[-1]["event_type"]) == ({"question": "q"}, "run.end")
         assert processes == {"0", "1"}
         for name, status in (("anna", 404), ("", 401)):  # it is not hers, and nobody's
-            look = httpx.get(f"{url}{run['url']}", headers={"x-user": name}, trust_env=False)
+            look = httpx.get(
+                f"{url}{run['url']}", headers={"x-user": name}, trust_env=False, timeout=60
+            )
             assert look.status_code == status
         chat = {"id": "c", "messages": [{"role": "user", "content": "q"}]}
         told = httpx.post(f"{url}/ai/qa", json=chat, headers=headers, trust_env=False, timeout=60)

@@ -12,7 +12,7 @@ from profiles import THOROUGH
 from serve.npm import ROOT, run_node
 from serve.process import ServerProcess
 from serve.routes import agui_agent
-from serve.serving import Frame
+from serve.serving import Frame, wait_until
 from streamll.serve import create_app, run_token
 from streamll.testing import Reply, Usage
 
@@ -251,7 +251,8 @@ def test_a_run_is_stopped_from_any_process(practice, two_servers, thread):
             text += "".join(coming)
         last = json.loads([f.data for f in map(Frame, text.split("\n\n")) if f.data][-1])
         assert (last["type"], last["outcome"]) == ("RUN_FINISHED", {"type": "cancelled"})
-        assert other.delete("/agui", params=params).json()["status"] == "over"
+        # In a moment: another process knows of the end when it has read that far.
+        wait_until(lambda: other.delete("/agui", params=params).json()["status"] == "over")
         again = sent(other, asked, "/agui/connect")[-1]
         assert again["outcome"] == {"type": "cancelled"}
         assert other.delete("/agui", params={"threadId": "unknown"}).status_code == 404

@@ -11,6 +11,8 @@ export interface HttpOptions {
   fetch?: typeof fetch | undefined;
 }
 
+export const JSON_BODY = { "content-type": "application/json" };
+
 /** Whether it is worth coming back with the same request. */
 export const passes = (status: number) => status === 408 || status === 429 || status >= 500;
 

@@ -1,7 +1,7 @@
 // Reads the runs of a streamll server: every token, field and step, live, once and in order.
 import { StreamllError } from "./errors.js";
 import { KINDS, type CustomEvent, type Shared } from "./events.js";
-import { Http, type HttpOptions } from "./http.js";
+import { Http, JSON_BODY, type HttpOptions } from "./http.js";
 import { overSSE, overWebSocket } from "./links.js";
 import { Run, type AnySignature, type RunOptions, type Signature, type Way } from "./run.js";
 
@@ -47,13 +47,13 @@ export function startRun<P extends Signature = AnySignature>(base: string | URL,
   const { program, inputs, context } = options, server = folder(base), http = new Http(options);
   const start = async () => {
     const body = JSON.stringify({ program, inputs, context });
-    const answer = await http.ok(new URL("runs", server), { method: "POST", headers: { "content-type": "application/json" }, body }).catch((error) => {
+    const answer = await http.ok(new URL("runs", server), { method: "POST", headers: JSON_BODY, body }).catch((error) => {
       if (error instanceof StreamllError) throw error;
       throw new StreamllError("network", "the server did not answer: the run may have been started", { cause: error });
     });
-    const { run_id, token } = await answer.json().catch(() => ({}));
+    const { run_id, token, answer_token } = await answer.json().catch(() => ({}));
     if (typeof run_id !== "string") throw new StreamllError("protocol", `${server} is no streamll server`);
-    http.token = token ?? http.token;
+    http.token = answer_token ?? token ?? http.token;
     return run_id;
   };
   return new Run<P>({ ...wayOf(server, http, options), start }, null, options);
@@ -78,7 +78,7 @@ export function openRun<P extends Signature = AnySignature>(url: string | URL, o
   const way: Way = {
     http,
     read(_, position, __, listener, signal) {
-      const post = { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(options.body) };
+      const post = { method: "POST", headers: JSON_BODY, body: JSON.stringify(options.body) };
       if (position === null) return overSSE(http, at, post, silence, listener, signal);
       const place = new URL(back);
       place.searchParams.set("lastEventId", position); // for routes that say so in their signature

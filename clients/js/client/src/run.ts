@@ -1,7 +1,7 @@
 // A run as its readers have it: it is connected while somebody reads, and comes back after any break.
 import { StreamllError } from "./errors.js";
 import type { RunEvent } from "./events.js";
-import type { Http } from "./http.js";
+import { JSON_BODY, type Http } from "./http.js";
 import type { Ended, Listener } from "./links.js";
 import { Progress } from "./progress.js";
 import { isCalled, RunState, statusAfter, type Connection, type FieldState, type RunStatus, type Snapshot } from "./state.js";
@@ -94,7 +94,7 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
   get id(): string | null { return this.state.id; }
   get status(): RunStatus { return this.state.status; }
   get error(): Error | null { return this.state.error; }
-  /** The token that reads and stops the run: for `joinRun`, after a reload. */
+  /** The token that reads and stops the run, and answers it if whoever started it may: for `joinRun`, after a reload. */
   get token(): string | undefined { return this.way.http.token; }
   /** Behind the last event that was read: for `joinRun`'s `after`. */
   get position(): string | null { return this.progress.position; }
@@ -177,7 +177,21 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
     await this.ask(id, "", { method: "DELETE" });
   }
 
-  /** A request to the run itself; what a later version answers questions with. */
+  /** Answer a question of the run (one of `snapshot().questions`). The server checks the value by its schema: `refused`. */
+  async answer(questionId: string, value: unknown): Promise<void> {
+    await this.respond({ question_id: questionId, value });
+  }
+
+  /** Decline to answer: the program goes on with its default, or fails. */
+  async decline(questionId: string): Promise<void> {
+    await this.respond({ question_id: questionId, decline: true });
+  }
+
+  private async respond(body: object): Promise<void> {
+    await this.ask(await this.started, "/answers", { method: "POST", headers: JSON_BODY, body: JSON.stringify(body) });
+  }
+
+  /** A request to the run itself. */
   private async ask(id: string, path: string, init?: RequestInit): Promise<Response> {
     const url = this.way.url?.(id);
     if (!url) throw new StreamllError("refused", "where this run comes from, nothing can be asked of it");

@@ -1,6 +1,6 @@
 // What a run has come to: events in, an immutable snapshot out. Knows neither pages nor the network.
 import { StreamllError } from "./errors.js";
-import type { RunEvent, Shared, Totals } from "./events.js";
+import type { Question, RunEvent, Shared, Totals } from "./events.js";
 import { Attempts, type Attempt, type Field } from "./fields.js";
 
 /**
@@ -52,6 +52,8 @@ export interface Snapshot {
   readonly thinking: string;
   /** The program's latest status message. */
   readonly message: string | null;
+  /** Those that wait for an answer. */
+  readonly questions: readonly Question[];
   readonly error: Error | null;
   /** What the run has used; null before its end. */
   readonly usage: Totals | null;
@@ -80,6 +82,7 @@ export class RunState {
   program: string | null = null;
   status: RunStatus = "running";
   message: string | null = null;
+  questions: readonly Question[] = [];
   error: Error | null = null;
   usage: Totals | null = null;
   outputs: Readonly<Record<string, unknown>> | null = null;
@@ -95,6 +98,8 @@ export class RunState {
     if (status) this.end(event as RunEvent & Totals, status);
     else if (event.event_type === "run.start") this.program = event.program;
     else if (event.event_type === "status") this.message = event.message;
+    else if (event.event_type === "question") this.questions = [...this.questions, event];
+    else if (event.event_type === "answer") this.questions = this.questions.filter((one) => one.question_id !== event.question_id);
     else if (event.event_type === "stream.gap") this.lost += event.count;
     else this.write(event);
   }
@@ -102,6 +107,7 @@ export class RunState {
   private end(event: RunEvent & Totals, status: RunStatus): void {
     this.status = status;
     this.usage = event;
+    this.questions = [];
     if (event.event_type === "run.end") this.outputs = event.outputs ?? null;
     if (event.event_type === "run.error") this.error = new StreamllError("failed", event.message ? `${event.error_type}: ${event.message}` : event.error_type, { event });
     if (event.event_type === "run.cancelled") this.error = new StreamllError("cancelled", "the run was cancelled", { event });
@@ -139,10 +145,10 @@ export class RunState {
 
   /** As it is now. What has not changed since the last one is the same object in both. */
   snapshot(connection: Connection): Snapshot {
-    const { id, program, status, message, error, usage, outputs, retries, lost } = this;
+    const { id, program, status, message, questions, error, usage, outputs, retries, lost } = this;
     const fields = this.shown.map(stateOf);
     const thinking = this.thinking && this.thinking.superseded === null ? this.thinking.thinking.text : "";
-    return { id, program, status, connection, fields, thinking, message, error, usage, outputs, retries, lost };
+    return { id, program, status, connection, fields, thinking, message, questions, error, usage, outputs, retries, lost };
   }
 }
 

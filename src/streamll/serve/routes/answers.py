@@ -78,7 +78,9 @@ async def give(
     except WrongAnswer as error:
         raise WrongAnswerRefused(error) from None
     except QuestionClosed as error:
-        raise HTTPRefusal(409, str(error)) from None
+        refusal = HTTPRefusal(409, str(error))
+        refusal.about = {"outcome": error.outcome, "by": error.by}
+        raise refusal from None
     except NoSuchQuestion as error:
         raise HTTPRefusal(404, str(error)) from None
 

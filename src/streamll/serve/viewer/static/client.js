@@ -224,6 +224,7 @@
   });
 
   // client/src/http.ts
+  var JSON_BODY = { "content-type": "application/json" };
   var passes = (status) => status === 408 || status === 429 || status >= 500;
   var Http = class {
     token;
@@ -500,6 +501,7 @@
     program = null;
     status = "running";
     message = null;
+    questions = [];
     error = null;
     usage = null;
     outputs = null;
@@ -514,12 +516,15 @@
       if (status) this.end(event, status);
       else if (event.event_type === "run.start") this.program = event.program;
       else if (event.event_type === "status") this.message = event.message;
+      else if (event.event_type === "question") this.questions = [...this.questions, event];
+      else if (event.event_type === "answer") this.questions = this.questions.filter((one) => one.question_id !== event.question_id);
       else if (event.event_type === "stream.gap") this.lost += event.count;
       else this.write(event);
     }
     end(event, status) {
       this.status = status;
       this.usage = event;
+      this.questions = [];
       if (event.event_type === "run.end") this.outputs = event.outputs ?? null;
       if (event.event_type === "run.error") this.error = new StreamllError("failed", event.message ? `${event.error_type}: ${event.message}` : event.error_type, { event });
       if (event.event_type === "run.cancelled") this.error = new StreamllError("cancelled", "the run was cancelled", { event });
@@ -554,10 +559,10 @@
     }
     /** As it is now. What has not changed since the last one is the same object in both. */
     snapshot(connection) {
-      const { id, program, status, message, error, usage, outputs, retries, lost } = this;
+      const { id, program, status, message, questions, error, usage, outputs, retries, lost } = this;
       const fields = this.shown.map(stateOf);
       const thinking = this.thinking && this.thinking.superseded === null ? this.thinking.thinking.text : "";
-      return { id, program, status, connection, fields, thinking, message, error, usage, outputs, retries, lost };
+      return { id, program, status, connection, fields, thinking, message, questions, error, usage, outputs, retries, lost };
     }
   };
   function stateOf(shown) {
@@ -625,7 +630,7 @@
     get error() {
       return this.state.error;
     }
-    /** The token that reads and stops the run: for `joinRun`, after a reload. */
+    /** The token that reads and stops the run, and answers it if whoever started it may: for `joinRun`, after a reload. */
     get token() {
       return this.way.http.token;
     }
@@ -699,7 +704,18 @@
       if (this.state.usage) return;
       await this.ask(id, "", { method: "DELETE" });
     }
-    /** A request to the run itself; what a later version answers questions with. */
+    /** Answer a question of the run (one of `snapshot().questions`). The server checks the value by its schema: `refused`. */
+    async answer(questionId, value) {
+      await this.respond({ question_id: questionId, value });
+    }
+    /** Decline to answer: the program goes on with its default, or fails. */
+    async decline(questionId) {
+      await this.respond({ question_id: questionId, decline: true });
+    }
+    async respond(body) {
+      await this.ask(await this.started, "/answers", { method: "POST", headers: JSON_BODY, body: JSON.stringify(body) });
+    }
+    /** A request to the run itself. */
     async ask(id, path, init) {
       const url = this.way.url?.(id);
       if (!url) throw new StreamllError("refused", "where this run comes from, nothing can be asked of it");
