@@ -77,7 +77,9 @@ def test_a_release_without_its_changelog_is_stopped(capsys, monkeypatch):
     assert "no dated section for 97.0.0" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("manifest", release.MANIFESTS, ids=lambda path: "/".join(path.parts[-3:-1]))
+@pytest.mark.parametrize(
+    "manifest", release.MANIFESTS, ids=lambda path: "/".join(path.parts[-3:-1])
+)
 def test_a_javascript_package_has_the_version_of_the_project(manifest):
     text = manifest.read_text("utf-8")
     assert text == release.with_version(text, release.version()), "scripts/release.py --prepare"
