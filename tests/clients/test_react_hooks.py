@@ -200,7 +200,9 @@ def test_another_start_stops_the_first_run(practice, site, page):
 def test_a_joined_run_is_shown_from_its_beginning_and_not_stopped_by_a_start(practice, site, page):
     practice.script(Reply(chunks=CHUNKS, hold_after=10), {"answer": "second", "score": 2})
     with site.client() as client:
-        run_id = client.post("/llm/runs", json={"inputs": {"question": "?"}}).json()["run_id"]
+        run_id = client.post(
+            "/llm/runs", json={"program": "QA", "inputs": {"question": "?"}}
+        ).json()["run_id"]
         page.evaluate("(runId) => { run.join({ runId }); }", run_id)
         wait_text(page, "#answer", PIECES[7])
         assert "nothing to start again" in page.evaluate(
