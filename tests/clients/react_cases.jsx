@@ -21,7 +21,7 @@ function App() {
   return (
     <main>
       <Field run={run} name="answer" />
-      <Field run={run} name="predict.score" />
+      <Field run={run} name="self.score" />
       <Shown run={run} />
     </main>
   );
@@ -31,7 +31,7 @@ function Shown({ run }) {
   return (
     <Run
       run={run} fields={["score", "answer"]} labels={{ score: "Points" }} classNames={{ field: "mine" }}
-      render={{ "predict.score": (field) => <b>{JSON.stringify(field.value)}</b> }} words={{ cancelled: "Ended by you" }}
+      render={{ "self.score": (field) => <b>{JSON.stringify(field.value)}</b> }} words={{ cancelled: "Ended by you" }}
     >
       <button onClick={run.stop}>Stop</button>
     </Run>

@@ -22,11 +22,9 @@ REACT = {"18": "18.3.1", "19": "19.3.1"}
 PIECES = [f"{number}\N{PARTY POPPER} " for number in range(40)]
 ANSWER = "".join(PIECES) + "end"
 CHUNKS = [
-    "[[ ## answer ## ]]\n",
+    "[[ ## score ## ]]\n7\n\n[[ ## answer ## ]]\n",
     *PIECES,
-    "end\n\n[[ ## score ## ]]\n",
-    "7",
-    "\n\n[[ ## completed ## ]]",
+    "end\n\n[[ ## completed ## ]]",
 ]
 
 
@@ -83,7 +81,7 @@ def site(page_of_cases, practice, tmp_path):
     html, script = page_of_cases
     dspy.configure(lm=practice.lm(), adapter=dspy.ChatAdapter())
     app, log = FastAPI(), f"sqlite:///{tmp_path}/log.db"
-    programs = create_app({"QA": dspy.Predict("question -> answer, score: int")}, log=log)
+    programs = create_app({"QA": dspy.Predict("question -> score: int, answer")}, log=log)
     app.mount("/llm", programs)
     app.get("/cases.js")(lambda: Response(script, media_type="text/javascript"))
     app.get("/")(lambda: HTMLResponse(html))
@@ -171,7 +169,7 @@ def test_a_page_without_components_reads_nothing_and_one_that_comes_back_reads_o
     readers(site, 0)
     practice.release()
     page.evaluate("again(run.run)")
-    wait_text(page, "dd.streamll-value", PIECES[17])
+    wait_text(page, "[data-field=answer] dd", PIECES[17])
     readers(site, 1)
     practice.release()
     wait_text(page, ".streamll-status", "Done")

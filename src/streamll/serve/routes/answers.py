@@ -17,7 +17,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from streamll.asking.answers import check
-from streamll.asking.here import question_of
 from streamll.asking.messages import ANSWER, message
 from streamll.core.errors import NoSuchQuestion, QuestionClosed, WrongAnswer
 from streamll.core.events import Answer, Question
@@ -76,15 +75,19 @@ async def give(
     await service.rights.check(permit, run_id, "answer")
     by = permit.who or by
     try:
-        if run_id in service.runner.running:
-            asked = question_of(run_id, question_id)
-            _ = asked.answer(value["value"], by) if value else asked.decline(by)
+        if (run := service.runner.running.get(run_id)) is not None:
+            if value:
+                run.answer(question_id, value["value"], by=by)
+            else:
+                run.decline(question_id, by=by)
             return True
         return await _through_log(service, run_id, question_id, by, value)
     except WrongAnswer as error:
         raise WrongAnswerRefused(error) from None
     except QuestionClosed as error:
-        raise HTTPRefusal(CLOSED, str(error)) from None
+        refusal = HTTPRefusal(CLOSED, str(error))
+        refusal.about = {"outcome": error.outcome, "by": error.by}
+        raise refusal from None
     except NoSuchQuestion as error:
         raise HTTPRefusal(404, str(error)) from None
 
@@ -174,7 +177,9 @@ async def _through_log(
         if heard.cancelled():
             return False
         found = heard.result()
-    if found is not None and found.answer_id not in (answer_id, None):
+    if found is None:
+        raise QuestionClosed("withdrawn")
+    if found.answer_id != answer_id:
         raise QuestionClosed(found.outcome, found.by)
     return True
 

@@ -404,7 +404,7 @@ OPERATIONS: Mapping[str, Operation] = {
         answer=record({"run_id": TEXT, "question_id": TEXT, "status": {"enum": ["given", "sent"]}}),
         errors=(400, 404, 408, 409, 413, 415, 422, 503),
         description="202 with the status `sent`: the log has it, and the process that runs this "
-        "has not said what came of it. 409: the question is not open any more.",
+        "has not said what came of it. 409: the question is not open any more; `outcome` and `by` say why.",
     ),
     "GET /runs/{run_id}/events": Operation(
         summary="A run's events, live",
