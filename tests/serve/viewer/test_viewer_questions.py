@@ -80,7 +80,9 @@ def ask_form(page):
 
 
 def outcome(page, number):
-    page.wait_for_function("(n) => document.querySelectorAll('.question .outcome').length === n", arg=number)
+    page.wait_for_function(
+        "(n) => document.querySelectorAll('.question .outcome').length === n", arg=number
+    )
     return page.locator(".question .outcome").last.text_content()
 
 
@@ -105,7 +107,9 @@ def test_each_kind_of_answer_has_its_form(open_run):
     asked.get_by_label("street").fill("Am Hof")
     asked.get_by_label("number").fill("4")
     asked.get_by_label("size").select_option("m")
-    asked.get_by_label("count").evaluate("(box) => { box.max = ''; box.value = 9; }")  # the server checks as well
+    asked.get_by_label("count").evaluate(
+        "(box) => { box.max = ''; box.value = 9; }"
+    )  # the server checks as well
     asked.locator("legend", has_text="tags").get_by_role("button").click()
     asked.locator("[name$='tags[0]']").fill(HOSTILE)
     asked.get_by_role("button", name="Answer").click()
@@ -122,7 +126,9 @@ def test_each_kind_of_answer_has_its_form(open_run):
     asked.get_by_label("answer", exact=True).fill('{"a": [1]}')
     asked.get_by_role("button", name="Answer").click()
     page.locator("#status[data-status=ended]").wait_for()
-    order = Order(to={"street": "Am Hof", "number": 4}, size="m", tags=[HOSTILE], note=None, count=2)
+    order = Order(
+        to={"street": "Am Hof", "number": 4}, size="m", tags=[HOSTILE], note=None, count=2
+    )
     assert program.answers == [True, HOSTILE, 12, order, {"a": [1]}]
     assert page.locator(".question img, .question b").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

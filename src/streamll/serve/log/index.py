@@ -17,7 +17,16 @@ from typing import Any
 
 import msgspec
 
-from streamll.core.events import TERMINAL, Answer, Event, Question, RunError, RunStart, Totals, own_fields
+from streamll.core.events import (
+    TERMINAL,
+    Answer,
+    Event,
+    Question,
+    RunError,
+    RunStart,
+    Totals,
+    own_fields,
+)
 from streamll.core.run_view import ALIVE, RUN_LOST, RunView
 from streamll.serve.permits import RunFacts, facts_of
 
