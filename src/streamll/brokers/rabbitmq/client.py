@@ -33,13 +33,13 @@ async def connect(node: Node, heartbeat: int) -> Any:
     nothing else; RabbitMQ gives up a client that sent nothing for about twice as long.
     """
     import aio_pika
-    from yarl import URL
 
     # aiormq logs an error for each attempt to connect; the consumer retries and warns once. (A
     # filter that is added again has no effect.)
     logging.getLogger("aiormq.connection").addFilter(_not_from_our_threads)
     return await aio_pika.connect(
-        URL(node.url).update_query(heartbeat=heartbeat),  # as an argument aio-pika 9 ignores it
+        # as an argument of its own aio-pika 9 ignores it
+        f"{node.url}{'&' if '?' in node.url else '?'}heartbeat={heartbeat}",
         timeout=CONNECT_TIMEOUT_S,
         connection_class=_connection_class(),
     )
