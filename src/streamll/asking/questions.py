@@ -139,6 +139,9 @@ class Question:
         lapses_at = None if self._timeout is None else time.time() + self._timeout
         facts = {"question_id": self.id, "schema": self.answers.schema, "lapses_at": lapses_at}
         run = self._questions.run
+        for receiver in self.scope.receivers:
+            if (take := getattr(receiver, "take_question", None)) is not None:
+                take(self)  # it asks a person itself, once it has the event
         with run.lock:
             self._asked_at = time.monotonic()
             if run.publish(ev.Question, self.scope, self._identity, **facts, **self._own) is None:
