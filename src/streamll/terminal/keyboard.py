@@ -46,16 +46,28 @@ class Keyboard:
         self._woken, self._wakes = os.pipe()
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._before: list[Any] | None = None
-        self._is_taken = False
+        self._is_taken = self._by_key = self._takes_ctrl_c = False
 
-    def read(self, *, by_key: bool, takes_ctrl_c: bool) -> str:
-        """What was typed; empty if it was woken, or nothing can be read now.
+    def take(self, *, by_key: bool, takes_ctrl_c: bool) -> bool:
+        """Begin to read, without what was typed before anybody knew for what.
 
+        False if ``input`` of the program still reads after a moment.
         ``by_key``: each key at once and unseen. Otherwise the terminal has lines edited and seen.
         """
+        if not in_use.acquire(timeout=POLL_S):
+            return False
+        self._is_taken, self._by_key, self._takes_ctrl_c = True, by_key, takes_ctrl_c
+        if self._is_ours():
+            self._set()
+            with _as_os_errors():
+                termios.tcflush(self._input, termios.TCIFLUSH)
+        return True
+
+    def read(self) -> str:
+        """What was typed; empty if it was woken, or nothing can be read now."""
         is_ours = self._is_ours()
         if is_ours:
-            self._set(by_key=by_key, takes_ctrl_c=takes_ctrl_c)
+            self._set()  # what the shell may have set meanwhile, after Ctrl-Z and fg
         waited_for = [self._woken, *([self._input] if is_ours else ())]
         ready = select.select(waited_for, [], [], POLL_S)[0]
         if self._woken in ready:
@@ -72,19 +84,6 @@ class Keyboard:
 
     def wake(self) -> None:
         os.write(self._wakes, b"\n")
-
-    def take(self) -> bool:
-        """Begin to read, without what was typed before anybody knew for what.
-
-        False if ``input`` of the program still reads after a moment.
-        """
-        if not in_use.acquire(timeout=POLL_S):
-            return False
-        self._is_taken = True
-        if self._is_ours():
-            with _as_os_errors():
-                termios.tcflush(self._input, termios.TCIFLUSH)
-        return True
 
     def give_back(self) -> None:
         """Have the terminal as it was."""
@@ -107,24 +106,24 @@ class Keyboard:
         except OSError:  # a terminal that controls nobody has no jobs
             return True
 
-    def _set(self, *, by_key: bool, takes_ctrl_c: bool) -> None:
+    def _set(self) -> None:
         with _as_os_errors():
             now = termios.tcgetattr(self._input)
             if self._before is None:
                 self._before = now
-            wanted = self._wanted(self._before, by_key=by_key, takes_ctrl_c=takes_ctrl_c)
+            wanted = self._wanted(self._before)
             if now != wanted:
                 termios.tcsetattr(self._input, termios.TCSADRAIN, wanted)
 
-    def _wanted(self, before: list[Any], *, by_key: bool, takes_ctrl_c: bool) -> list[Any]:
+    def _wanted(self, before: list[Any]) -> list[Any]:
         wanted = [*before[:6], list(before[6])]
         characters = wanted[6]
-        if by_key:
+        if self._by_key:
             wanted[3] &= ~(termios.ICANON | termios.ECHO)
             characters[termios.VMIN], characters[termios.VTIME] = 1, 0
-        if takes_ctrl_c:
+        if self._takes_ctrl_c:
             characters[termios.VINTR] = os.fpathconf(self._input, "PC_VDISABLE").to_bytes(1, "big")
-            if not by_key:
+            if not self._by_key:
                 characters[termios.VEOL] = CTRL_C.encode()  # it ends the line, to be seen at once
         return wanted
 

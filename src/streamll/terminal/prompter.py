@@ -177,12 +177,12 @@ class Prompter:
         def show() -> None:
             current.view.prompt(lambda width, glyphs: current.lines(width, glyphs, ctrl_c))
 
-        while not keys.take():
+        while not keys.take(by_key=current.view.by_key, takes_ctrl_c=takes_ctrl_c):
             if current.is_over:
                 return
         show()
         while not current.is_over:
-            typed = keys.read(by_key=current.view.by_key, takes_ctrl_c=takes_ctrl_c)
+            typed = keys.read()
             for key in typed:
                 if key == CTRL_C or (key == CTRL_D and not current.typed):
                     self._declined_in = current.event.run_id if key == CTRL_C else None
