@@ -41,7 +41,14 @@ RULES = {
     # questions of a run; it meets capture in `context.current_scope` alone
     "asking": Rule(
         {".asking", ".configuration", ".context", ".core", ".flow", "msgspec"},
-        within={".brokers", "dspy", "jsonschema", "pydantic"},
+        within={
+            ".brokers",
+            "dspy",
+            "jsonschema",
+            "jsonschema_specifications",
+            "pydantic",
+            "referencing",
+        },
     ),
     # replacing functions of other libraries, and putting them back
     "patching": Rule(),

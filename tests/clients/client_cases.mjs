@@ -90,7 +90,8 @@ results.positions = await Promise.all(given.positions.map(async (after) => (awai
     if (event.event_type !== "question") continue;
     results.asking.open = run.snapshot().questions.map((one) => one.text);
     results.asking.wrong = await outcome(joinRun({ base: given.url, runId: run.id, token: given.token }).answer(event.question_id, 7));
-    await run.answer(event.question_id, "blue");
+    results.asking.taken = await run.answer(event.question_id, "blue", "ada");
+    results.asking.late = await outcome(run.decline(event.question_id));
   }
   results.asking.rest = run.snapshot().questions.length;
   results.asking.status = run.status;
@@ -150,8 +151,9 @@ const other = http.createServer((request, response) => {
   const rest = events0.filter((event) => event.seq > after), send = (data) => response.write(`data: ${JSON.stringify(data)}\r\n\r\n`);
   if (name === "again") { // a server that knows no positions, and has merged its tokens meanwhile
     const gap = { event_type: "stream.gap", timestamp: 0, run_id: given.runs[0], count: 2, reason: "overflow" };
-    const start = events0.slice(0, 3), [token, , , ...end] = events0.slice(3);
-    (first ? [...start, token, gap] : [gap, ...start, { ...token, token: "Machine learning", count: 3 }, ...end]).forEach(send);
+    const { count, ...token } = events0.find((event) => event.seq === 3), start = events0.slice(0, 3), end = events0.filter((event) => event.seq > 5);
+    const had = [...start, { ...token, token: "Mach" }, gap], all = [gap, ...start, { ...token, token: "Machine learning", count: 3 }, ...end];
+    (first ? had : all).forEach(send);
     return response.end();
   }
   if (name === "garbled" && url.searchParams.has("compact")) send([99, 3, 0, "x"]);

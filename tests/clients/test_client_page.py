@@ -21,6 +21,14 @@ NEXT = ["And the sunset?", "<script>alert(2)</script>"]
 REPLY = {"answer": WORDS, "next_questions": str(NEXT).replace("'", '"')}
 
 
+TWENTY = """async () => {
+  const { startRun } = await import("/client.js");
+  const runs = Array.from({ length: 20 }, (_, n) =>
+    startRun("llm", { inputs: { question: `number ${n}` }, transport: n % 2 ? "websocket" : "sse" }));
+  return Promise.all(runs.map(async (run) => [(await run.result()).values.answer, run.value("next_questions")]));
+}"""
+
+
 @pytest.fixture
 def line(practice, tmp_path, monkeypatch):
     """The page behind a line that can be cut."""
@@ -78,5 +86,9 @@ def test_a_page_shows_a_run_through_cuts_and_reloads_and_stops_one(line, practic
         page.click("#stop")
         wait(page, "cancelled", "#status")
         assert page.is_disabled("#stop")
+        assert len(practice.requests) == 2
+        practice.respond(
+            lambda request: {"answer": request.inputs["question"], "next_questions": '["🎉"]'}
+        )
+        assert page.evaluate(TWENTY) == [[f"number {number}", ["🎉"]] for number in range(20)]
     assert problems == []
-    assert len(practice.requests) == 2

@@ -8,13 +8,12 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
-from streamll.asking.answers import PLACE, AnswerType
+from streamll.asking.answers import PLACE, AnswerType, validated
 from streamll.asking.ask import asked
 from streamll.asking.questions import NO_DEFAULT, Question, Unasked
 from streamll.context import current_scope
-from streamll.core.errors import ConfigurationError, WrongAnswer
+from streamll.core.errors import ConfigurationError
 from streamll.core.jsonable import plain
-from streamll.core.problems import Problem, pointer
 from streamll.flow.waiting import on_event_loop
 
 
@@ -123,10 +122,7 @@ class _Approvals(AnswerType):
     """The answers to whether a tool may be called."""
 
     def __init__(self, tool: Any, *, shown: bool) -> None:
-        arguments = {
-            name: {key: value for key, value in schema.items() if (key, value) != ("type", "Any")}
-            for name, schema in (tool.args or {}).items()
-        }
+        arguments = {name: _schema_of(each) for name, each in (tool.args or {}).items()}
         edited = {
             "type": "object",
             "properties": arguments,
@@ -158,15 +154,10 @@ class _Approvals(AnswerType):
         return Decision(answer["allow"], arguments, answer.get("reason"))
 
     def _converted(self, name: str, value: Any) -> Any:
-        from pydantic import TypeAdapter, ValidationError
+        from pydantic import TypeAdapter
 
-        try:
-            return TypeAdapter(self._types.get(name, Any)).validate_python(value)
-        except ValidationError as error:
-            raise WrongAnswer(
-                Problem(pointer(f"{PLACE}.arguments.{name}", each["loc"]), each["msg"])
-                for each in error.errors(include_url=False, include_context=False)
-            ) from None
+        validate = TypeAdapter(self._types.get(name, Any)).validate_python
+        return validated(f"{PLACE}.arguments.{name}", validate, value)
 
     def told(self, value: Decision) -> Any:
         told: dict[str, Any] = {"allow": value.allow}
@@ -175,6 +166,15 @@ class _Approvals(AnswerType):
         if value.reason is not None:
             told["reason"] = value.reason
         return told
+
+
+def _schema_of(argument: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An argument's schema, as far as it is one. Tools of other makers describe theirs in many ways."""
+    schema = {key: value for key, value in argument.items() if (key, value) != ("type", "Any")}
+    try:
+        return AnswerType(schema).schema
+    except ConfigurationError:
+        return {}
 
 
 def _refusal(tool: str, decision: Decision) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from streamll.asking.answers import AnswerType
@@ -76,6 +77,8 @@ def asked(
     """An open question; where nobody can be asked, what stands in for one: its default."""
     if timeout is not None and not timeout >= 0:
         raise ConfigurationError(f"timeout is at least 0 seconds, not {timeout!r}")
+    if timeout == math.inf:
+        timeout = None
     scope = current_scope()
     nobody = "it is asked outside any captured run" if scope is None else scope.nobody_to_ask()
     if nobody is not None:

@@ -27,14 +27,16 @@ def hear(data: Mapping[str, Any], refuse: Callable[[Event], object]) -> None:
 
     ``refuse`` gets what is told to whoever gave it, where it cannot be taken.
     """
-    run_id, question_id = data.get("run_id"), data.get("question_id")
-    if run_id not in asked_here or not isinstance(question_id, str):
+    run_id, question_id, by, answer_id = (
+        each if isinstance(each := data.get(key), str) else None
+        for key in ("run_id", "question_id", "by", "answer_id")
+    )
+    if run_id not in asked_here or run_id is None or question_id is None:
         return
-    by, answer_id = data.get("by"), data.get("answer_id")
     try:
         question = question_of(run_id, question_id)
         if "value" not in data:
-            question.decline(by)
+            question.decline(by, answer_id)
         else:
             question.answer(data["value"], by, answer_id)
     except (WrongAnswer, QuestionClosed, NoSuchQuestion) as error:
@@ -65,7 +67,7 @@ def told(error: WrongAnswer | QuestionClosed | NoSuchQuestion) -> dict[str, Any]
     about: dict[str, Any] = {"error": type(error).__name__, "message": str(error)}
     if isinstance(error, WrongAnswer):
         about["problems"] = [
-            {"place": each.place, "message": each.message} for each in error.problems
+            {"place": each.place, "message": each.message} for each in error.problems[: error.TOLD]
         ]
     elif isinstance(error, QuestionClosed):
         about |= {"outcome": error.outcome, "by": error.by}

@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import msgspec
 
@@ -139,15 +139,16 @@ class Question:
         lapses_at = None if self._timeout is None else time.time() + self._timeout
         facts = {"question_id": self.id, "schema": self.answers.schema, "lapses_at": lapses_at}
         run = self._questions.run
+        self.scope.check()
         for receiver in self.scope.receivers:
             if (take := getattr(receiver, "take_question", None)) is not None:
                 take(self)  # it asks a person itself, once it has the event
         with run.lock:
-            self._asked_at = time.monotonic()
-            if run.publish(ev.Question, self.scope, self._identity, **facts, **self._own) is None:
-                self.scope.check()
+            if run.closed:
                 raise NobodyToAsk("the run has ended, so nobody sees the question")
-            self._questions.add(self)
+            self._asked_at = time.monotonic()
+            self._questions.add(self)  # first: who sees the event may answer at once
+            run.publish(ev.Question, self.scope, self._identity, **facts, **self._own)
         if self._timeout is not None:
             self._timer = timers.at(self._asked_at + self._timeout, self._lapse)
         run.connected(self, self.withdraw)  # at once, if the program was left
@@ -182,35 +183,41 @@ class Question:
             WrongAnswer: it cannot be the answer; the question stays open.
             QuestionClosed: it has ended.
         """
-        if self.closed is not None:
-            if answer_id is not None and answer_id == self._answer_id:
-                return  # a log may bring it twice
-            raise self.closed
-        converted = self.answers.convert(value)
-        if not self._close(QuestionClosed(ANSWERED, by), converted, answer_id):
-            assert self.closed is not None
-            raise self.closed
+        if self.closed is None:
+            converted = self.answers.convert(value)
+            if self._close(QuestionClosed(ANSWERED, by), converted, answer_id):
+                return
+        if not self._is_of(answer_id):
+            self._raise_closed()
 
-    def withdraw(self, by: str | None = None) -> bool:
+    def withdraw(self, by: str | None = None, answer_id: str | None = None) -> bool:
         """Have it end without an answer; False if it has ended already."""
-        return self._close(QuestionClosed(WITHDRAWN, by), self._default)
+        return self._close(QuestionClosed(WITHDRAWN, by), self._default, answer_id)
 
-    def decline(self, by: str | None = None) -> None:
+    def decline(self, by: str | None = None, answer_id: str | None = None) -> None:
         """The same for whoever was asked; ``QuestionClosed`` if it has ended already."""
-        if not self.withdraw(by):
-            assert self.closed is not None
-            raise self.closed
+        if not self.withdraw(by, answer_id) and not self._is_of(answer_id):
+            self._raise_closed()
+
+    def _is_of(self, answer_id: str | None) -> bool:
+        """Whether it has ended by this very message: a log may bring one twice."""
+        return answer_id is not None and answer_id == self._answer_id
+
+    def _raise_closed(self) -> NoReturn:
+        """An error of its own for each, so that none keeps what others had in hand."""
+        assert self.closed is not None
+        raise QuestionClosed(self.closed.outcome, self.closed.by)
 
     def _lapse(self) -> None:
         self._close(QuestionClosed(LAPSED), self._default)
 
     def _close(self, closed: QuestionClosed, value: Any, answer_id: str | None = None) -> bool:
         run = self._questions.run
+        told = None if value is NO_DEFAULT else self.answers.told(value)
         with run.lock:
             if self.closed is not None:
                 return False
             self.closed, self._value, self._answer_id = closed, value, answer_id
-            told = None if value is NO_DEFAULT else self.answers.told(value)
             with scoped_context(self._context):
                 run.publish(
                     ev.Answer, self.scope, self._identity,
@@ -264,7 +271,9 @@ class Questions:
 
     def find(self, question_id: str) -> Question:
         """A question that was asked; ``NoSuchQuestion``."""
-        if (question := self._asked.get(question_id)) is None:
+        with self.run.lock:
+            question = self._asked.get(question_id)
+        if question is None:
             open_ = ", ".join(self.open) or "none"
             raise NoSuchQuestion(f"this run has no question {question_id!r}; open: {open_}")
         return question

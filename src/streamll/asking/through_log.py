@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import functools
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -16,12 +19,14 @@ from concurrent import futures
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
+from streamll.asking.here import asked_here
 from streamll.asking.messages import ANSWER, hear
 from streamll.core.errors import WireError, logger
 from streamll.core.events import Event
 from streamll.core.wire import decode_batch, encode
 from streamll.flow.bridge import Background
 from streamll.flow.timers import Timer, timers
+from streamll.flow.waiting import LoopWaiter
 
 READ_TIMEOUT_S = 30.0
 """How often a log without news is asked anew; what comes, comes at once."""
@@ -46,7 +51,7 @@ class Listener(Background):
     """Follows one log on a thread of its own, as long as somebody needs it."""
 
     def __init__(self, place: Place) -> None:
-        super().__init__("streamll answers")
+        super().__init__("streamll answers", contextvars.Context())  # it is no part of a run
         self.ready: Future[None] = Future()
         """Done once nothing is missed that is written to the log."""
         self.users = 0
@@ -83,6 +88,7 @@ class Listener(Background):
 
     async def _hear(self, body: bytes) -> None:
         from streamll.brokers.copying import append
+        from streamll.brokers.opening import without_password
 
         refusals: list[Event] = []
         with contextlib.suppress(WireError):
@@ -90,7 +96,12 @@ class Listener(Background):
                 if event.run_id is None and event.event_type == ANSWER:
                     hear(event.data, refusals.append)
         for refusal in refusals:
-            await append(self._place.url, self._place.target, encode(refusal))
+            try:
+                await append(self._place.url, self._place.target, encode(refusal))
+            except Exception as error:  # noqa: BLE001 - who answered has the ``answer`` event, or nothing
+                text = "cannot say through %s why an answer was not taken (%s)"
+                where = without_password(self._place.url)
+                logger.warning(text, where, type(error).__name__)
 
 
 _listeners: dict[Place, Listener] = {}
@@ -116,13 +127,20 @@ class Listening:
         futures.wait(self._ready, START_S)
 
     async def wait_async(self) -> None:
-        if self._ready:
-            await asyncio.wait(map(asyncio.wrap_future, self._ready), timeout=START_S)
+        for ready in self._ready:
+            if not ready.done():
+                waiter = LoopWaiter()  # its loop may have ended by the time the log is there
+                ready.add_done_callback(functools.partial(_wake, waiter))
+                await asyncio.wait({waiter.woken}, timeout=START_S)
 
     def end(self) -> None:
         for place in self._places if self._ready else ():
             _release(place)
         self._ready = []
+
+
+def _wake(waiter: LoopWaiter, _: object) -> None:
+    waiter.wake()
 
 
 def _take(place: Place) -> Listener:
@@ -149,3 +167,15 @@ def _end(place: Place, listener: Listener) -> None:
         if not listener.users and _listeners.get(place) is listener:
             del _listeners[place]
             listener.cancel()
+
+
+def _forget() -> None:
+    """After a fork: the threads that follow logs are the parent's, and so are its questions."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+    _listeners.clear()
+    asked_here.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

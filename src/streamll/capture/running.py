@@ -50,7 +50,7 @@ class ProgramRun(Background):
         kwargs: dict[str, Any],
         *,
         read: bool = True,
-        questions: bool = True,
+        questions: bool | None = True,
     ) -> None:
         self.program = program
         self.args = args
@@ -80,7 +80,7 @@ class ProgramRun(Background):
             receivers=(*receivers, reader) if read else receivers,
             declared=selection,
             policy=CallPolicy(config, self.expire) if config is not None else None,
-            questions=(read or None) if questions else False,
+            questions=(read or None) if questions else questions,
         )
         self.value: Any = None
         self.ended = False

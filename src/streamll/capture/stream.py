@@ -48,7 +48,7 @@ def stream(
     sinks: Iterable[Receiver] = (),
     keep_text: bool = True,
     read: bool = True,
-    questions: bool = True,
+    questions: bool | None = True,
 ) -> Callable[..., Call]:
     """Make ``program`` readable while it runs.
 
@@ -72,7 +72,7 @@ def stream(
             the block yields none. ``result()`` waits for the program's end.
         questions: ``False`` where nobody can be asked anything: ``streamll.ask`` inside takes its
             default, or raises. By default whoever reads can answer, and so can those behind sinks
-            that bring answers back: logs, pages, terminals.
+            that bring answers back: logs, pages, terminals. ``None``: those alone.
 
     Raises:
         UnknownFieldError: a field name that no predictor of the program has.

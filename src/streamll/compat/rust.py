@@ -75,7 +75,12 @@ class QuestionStream(Derived[T]):
             raise ConfigurationError(f"{type(self).__name__} can only have on_partial='fail'")
         self.config = dataclasses.replace(_config(config, options), **forced)
         self.program = program
-        super().__init__(stream(program, fields=fields, config=self.config, **of_stream)(**inputs))
+        shown: dict[str, Any] = {
+            "fields": fields,
+            "config": self.config,
+            "questions": None,
+        }  # none are shown
+        super().__init__(stream(program, **shown, **of_stream)(**inputs))
 
     def into_stream(self: Q) -> Q:  # noqa: PYI019
         """The stream itself, which the Rust example asks for by this name."""

@@ -18,6 +18,9 @@ from streamll.core.errors import logger
 IDLE_TIMEOUT_S = 1.0
 """How long the thread stays without a timer."""
 
+MAX_WAIT_S = 86400.0
+"""A thread cannot wait for any number of seconds."""
+
 
 class Timer:
     """A call to come. ``cancel`` drops it, unless it is being made already."""
@@ -72,7 +75,7 @@ class Timers:
                 remaining = self._heap[0][0] - time.monotonic() if self._heap else IDLE_TIMEOUT_S
                 if remaining <= 0:
                     return heapq.heappop(self._heap)[2]
-                if not self._changed.wait(remaining) and not self._heap:
+                if not self._changed.wait(min(remaining, MAX_WAIT_S)) and not self._heap:
                     self._thread = None
                     return None
 

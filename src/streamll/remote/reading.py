@@ -73,7 +73,8 @@ class Reading:
         self._after = target.after
         self._reached_end = False
         self._answered = False
-        self._lib = _http_library()
+        self._answer_token: str | None = None
+        self.library = _http_library()
         self._client: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -88,14 +89,16 @@ class Reading:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody reads any more
                 self._loop.call_soon_threadsafe(self._send_cancel)
 
-    async def _read(self) -> AsyncGenerator[list[Event], None]:
-        headers = (
-            {} if self.target.token is None else {"authorization": f"Bearer {self.target.token}"}
-        )
-        timeout = self._lib.Timeout(SILENCE_S, connect=CONNECT_S)
+    def client_options(self, *, answers: bool = False) -> dict[str, Any]:
+        """For a client of ``library``. ``answers``: it may use the token that does, if it has no other."""
+        token = self.target.token or (self._answer_token if answers else None)
+        headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        timeout = self.library.Timeout(SILENCE_S, connect=CONNECT_S)
         options = {"timeout": timeout, **self.target.http}
-        options["headers"] = {**headers, **options.get("headers", {})}
-        async with self._lib.AsyncClient(**options) as self._client:
+        return {**options, "headers": {**headers, **options.get("headers", {})}}
+
+    async def _read(self) -> AsyncGenerator[list[Event], None]:
+        async with self.library.AsyncClient(**self.client_options()) as self._client:
             try:
                 if self.run_id is None:
                     self.run_id = await self._start()
@@ -126,7 +129,7 @@ class Reading:
                 reason = _Broken("the server has ended the stream before the run's end")
             except _Broken as broken:
                 reason = broken
-            except self._lib.TransportError as error:
+            except self.library.TransportError as error:
                 reason = _Broken(_told(error))
             if time.monotonic() - began > BACKOFF.cap:
                 tries.succeeded()
@@ -186,16 +189,18 @@ class Reading:
                 response = await self._client.post(
                     url, content=body, headers={"content-type": "application/json"}
                 )
-            except (self._lib.ConnectError, self._lib.ConnectTimeout) as error:
+            except (self.library.ConnectError, self.library.ConnectTimeout) as error:
                 await tries.wait(_Broken(_told(error)))
                 continue
-            except self._lib.TransportError as error:
+            except self.library.TransportError as error:
                 raise RunUnavailable(
                     f"{url} broke off ({_told(error)}): whether the run was started is not known"
                 ) from error
             self._answered = True
             if response.status_code == HTTPStatus.ACCEPTED:
-                return str(response.json()["run_id"])
+                told = response.json()
+                self._answer_token = told.get("answer_token")  # an older server gives none
+                return str(told["run_id"])
             try:
                 self._refuse(response, starting=True)
             except _Broken as broken:
@@ -215,7 +220,7 @@ class Reading:
                 self._refuse(response)
             except _Broken as broken:
                 reason = broken
-            except self._lib.TransportError as error:
+            except self.library.TransportError as error:
                 reason = _Broken(_told(error))
             except StreamllError as error:
                 logger.warning("the run %s was not stopped: %s", self.run_id, error)

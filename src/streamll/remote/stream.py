@@ -15,6 +15,7 @@ from streamll.core.events import Event, RunCancelled, RunEnd, RunError
 from streamll.core.positions import Position, position
 from streamll.core.run_view import RUN_LOST, RunView, qualified
 from streamll.flow.bridge import Bridge, Mapped
+from streamll.remote.answering import Answering
 from streamll.remote.reading import CANCEL_S, Reading
 from streamll.streams.stream_events import token_of
 
@@ -151,6 +152,32 @@ class RemoteStream(_RemoteStream):
             pass
         return self._outcome()
 
+    def answer(self, question: str | Event, value: Any, *, by: str | None = None) -> bool:
+        """Answer a question of the run, and wait until the server has taken it.
+
+        Args:
+            question: the ``question`` event, or its ``question_id``.
+            value: the answer as JSON has it, for the question's ``schema``.
+            by: who answers, for the ``answer`` event, where the server does not know it by the token.
+
+        Returns:
+            Whether the program has it. ``False``: the log has it, and the process that runs the
+            program has not said within seconds what came of it; the ``answer`` event does.
+
+        Raises:
+            WrongAnswer: it cannot be the answer; ``problems`` says where and why. The question stays
+                open.
+            QuestionClosed: the question has ended, mostly since somebody else was first.
+            NoSuchQuestion: the run has not asked it.
+            TokenRefused: the token may read the run, but not answer; or it is not the server's.
+            RunUnavailable: the server or its log is away.
+        """
+        return Answering(self._remote, question, by, value=value).send()
+
+    def decline(self, question: str | Event, *, by: str | None = None) -> bool:
+        """Withdraw a question: there will be no answer. Returns and raises as ``answer`` does."""
+        return Answering(self._remote, question, by).send()
+
     def close(self) -> None:
         """Stop reading; a request to stop the run is sent before."""
         self.leave()
@@ -170,3 +197,11 @@ class AsyncRemoteStream(_RemoteStream):
         async for _ in self:
             pass
         return self._outcome()
+
+    async def answer(self, question: str | Event, value: Any, *, by: str | None = None) -> bool:
+        """Answer a question of the run with ``value``, as ``RemoteStream.answer`` does."""
+        return await Answering(self._remote, question, by, value=value).send_async()
+
+    async def decline(self, question: str | Event, *, by: str | None = None) -> bool:
+        """Withdraw a question, as ``RemoteStream.decline`` does."""
+        return await Answering(self._remote, question, by).send_async()

@@ -81,8 +81,8 @@ class Member:
 class Fleet:
     """``members`` server processes and the nginx before them, as docs/proxy.md has it."""
 
-    def __init__(self, folder, log, model_url, members=3):
-        (folder / "qa.py").write_text(PROGRAM)
+    def __init__(self, folder, log, model_url, members=3, program=PROGRAM):
+        (folder / "qa.py").write_text(program)
         self.log = log
         self.members = [Member(folder, log, model_url) for _ in range(members)]
         for member in self.members:
@@ -113,16 +113,16 @@ class Fleet:
 
 @pytest.fixture
 def fleet(practice, tmp_path):
-    """``fleet("redis")``: a fleet on a log of this kind."""
+    """``fleet("redis")``: a fleet on a log of this kind; ``program``: what its ``qa`` is."""
     stops = []
 
-    def start(kind):
+    def start(kind, **options):
         log = f"sqlite:///{tmp_path}/log.db"
         if kind == "redis":
             server = available(lambda: RedisServer(tmp_path / "redis", redis_binary()))
             stops.append(server.stop)
             log = server.url
-        started = Fleet(tmp_path, log, practice.openai_url)
+        started = Fleet(tmp_path, log, practice.openai_url, **options)
         stops.append(started.stop)
         return started
 

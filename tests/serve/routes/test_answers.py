@@ -6,6 +6,7 @@ import datetime as dt
 import os
 import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import dspy
 import pytest
@@ -110,6 +111,27 @@ def test_reading_is_one_right_and_answering_another(fleet):
     assert status(run["answer_token"]) == 200
     events = events_of(two, run["events"], headers=as_("anna"))
     assert events[-1]["error_type"] == "QuestionWithdrawn"
+
+
+def test_of_answers_at_all_processes_at_once_one_is_given(fleet):
+    """The others are told so, also where the program does not run, and also who would have declined."""
+    clients = [server.client() for server in fleet]
+    run = ask(clients[0])
+    question = {"question_id": open_question(clients[1], run["url"])["question_id"]}
+    said = [{**question, "value": f"2027-01-0{day}"} for day in range(1, 8)]
+    said += [{**question, "decline": True}] * 2
+
+    def give(number):
+        url = f"{run['url']}/answers"
+        return clients[number % 3].post(url, headers=as_("anna"), json=said[number])
+
+    with ThreadPoolExecutor(len(said)) as pool:
+        statuses = [each.status_code for each in pool.map(give, range(len(said)))]
+    assert sorted(statuses) == [200] + [409] * (len(said) - 1)
+    events = events_of(clients[2], run["events"], headers=as_("anna"))
+    answers = [event for event in events if event["event_type"] == "answer"]
+    assert len(answers) == 1
+    assert answers[0].get("value") == said[statuses.index(200)].get("value")
 
 
 @pytest.mark.parametrize(

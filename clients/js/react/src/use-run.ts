@@ -83,6 +83,6 @@ function actionsOf<P extends Signature>(options: () => UseRunOptions<P>, show: (
 
 const isRunning = (status: string) => status === "starting" || status === "running";
 const NOTHING: State & { status: "idle" } = {
-  id: null, program: null, status: "idle", connection: { state: "idle", failures: 0 }, message: null, error: null, usage: null, retries: 0, lost: 0,
+  id: null, program: null, status: "idle", connection: { state: "idle", failures: 0 }, message: null, questions: [], error: null, usage: null, retries: 0, lost: 0,
 };
 const nothing = (): State & { status: "idle" | RunStatus } => NOTHING;

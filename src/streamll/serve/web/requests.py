@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 
 from streamll.core.errors import InvalidInputs, RunUnavailable, logger
+from streamll.core.events import NOTHING
 from streamll.core.places import own_place
 from streamll.core.positions import Position, read_position
 from streamll.core.problems import Problem
@@ -36,6 +37,8 @@ class HTTPRefusal(Exception):
     """
 
     problems: Sequence[Problem] = ()
+    about: Mapping[str, Any] = NOTHING
+    """More of the body, by name."""
 
     def __init__(
         self,
@@ -73,6 +76,7 @@ def refusal(error: HTTPRefusal | RunUnavailable, body: Any = None) -> Response:
         body = {"error": str(error)}
         if isinstance(error, HTTPRefusal) and error.problems:
             body["problems"] = msgspec.to_builtins(error.problems)
+        body |= getattr(error, "about", NOTHING)
     return JSONResponse(body, error.status, headers=headers)
 
 
