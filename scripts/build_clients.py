@@ -70,23 +70,14 @@ def build(package: Path) -> Path:
 
 def bundle(package: Path, place: Path) -> Path:
     """The module, of the package's own files; their types are not looked at."""
-    outside = {
-        **_manifest(package).get("peerDependencies", {}),
-        **_manifest(package).get("dependencies", {}),
-    }
-    entry = next(package.glob("src/index.ts*"))
     module = place / "index.js"
-    _run(
-        tools() / "esbuild", entry, "--bundle", "--format=esm", TARGET, "--jsx=automatic",
-        *(f"--external:{name}" for name in outside), f"--outfile={module}",
-    )  # fmt: skip
+    _bundled(package, f"--outfile={module}")
     return module
 
 
-def minified() -> bytes:
-    """The client as an application would ship it."""
-    entry = CLIENTS / "client" / "src" / "index.ts"
-    return _run(tools() / "esbuild", entry, "--bundle", "--minify", "--format=esm", TARGET)
+def minified(package: Path) -> bytes:
+    """The module as an application would ship it, without the packages it needs."""
+    return _bundled(package, "--minify")
 
 
 def viewer() -> str:
@@ -103,6 +94,15 @@ def pack(package: Path, place: Path) -> Path:
     described = json.loads(said)
     (about,) = described.values() if isinstance(described, dict) else described
     return place / about["filename"].replace("@", "").replace("/", "-")
+
+
+def _bundled(package: Path, option: str) -> bytes:
+    about = _manifest(package)
+    outside = {**about.get("peerDependencies", {}), **about.get("dependencies", {})}
+    return _run(
+        tools() / "esbuild", next(package.glob("src/index.ts*")), "--bundle", "--format=esm", TARGET,
+        "--jsx=automatic", *(f"--external:{name}" for name in outside), option,
+    )  # fmt: skip
 
 
 def _manifest(package: Path) -> dict[str, Any]:

@@ -23,6 +23,12 @@ import try_wheel
 ROOT = Path(__file__).parent.parent
 PROJECT = ROOT / "pyproject.toml"
 VERSION = re.compile(r'^version = "(.*)"$', re.MULTILINE)
+MANIFESTS = [
+    ROOT / folder / "package.json"
+    for folder in ("clients/js/client", "clients/js/react", "examples/react")
+]
+"""The JavaScript packages, which have the project's version, and the example that installs them."""
+PACKAGE_VERSION = re.compile(r'("version": "|"@streamll/\w+": "|/streamll-\w+-)\d+\.\d+\.\d+')
 DIST = ROOT / "dist"
 
 
@@ -44,6 +50,11 @@ def version() -> str:
     found = VERSION.search(PROJECT.read_text("utf-8"))
     assert found is not None
     return found[1]
+
+
+def with_version(manifest: str, new: str) -> str:
+    """A ``package.json`` with this version of streamll's packages; one in development has the release's."""
+    return PACKAGE_VERSION.sub(rf"\g<1>{new.partition('.dev')[0]}", manifest)
 
 
 # --- the points, in order -------------------------------------------------------------------------
@@ -111,9 +122,11 @@ POINTS: dict[str, Callable[[], None]] = {
 
 
 def prepare(new: str) -> None:
-    """Write the version and its changelog."""
+    """Write the version, that of the JavaScript packages, and the changelog."""
     text = PROJECT.read_text("utf-8")
     PROJECT.write_text(VERSION.sub(f'version = "{new}"', text, count=1), "utf-8")
+    for manifest in MANIFESTS:
+        manifest.write_text(with_version(manifest.read_text("utf-8"), new), "utf-8")
     changes.main([new])
     print(f"look at the changes, commit them as 'Release {new}', and run this again")
 

@@ -77,6 +77,16 @@ def test_a_release_without_its_changelog_is_stopped(capsys, monkeypatch):
     assert "no dated section for 97.0.0" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "manifest", release.MANIFESTS, ids=lambda path: "/".join(path.parts[-3:-1])
+)
+def test_a_javascript_package_has_the_version_of_the_project(manifest):
+    text = manifest.read_text("utf-8")
+    assert text == release.with_version(text, release.version()), "scripts/release.py --prepare"
+    places = 1 if manifest.parent.name == "client" else 2
+    assert release.with_version(text, "97.1.2.dev0").count("97.1.2") == places
+
+
 def test_the_first_block_of_the_readme_is_what_the_wheel_is_tried_with():
     assert "streamll.watch()" in try_wheel.first_block()
 

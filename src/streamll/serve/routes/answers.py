@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -18,13 +20,18 @@ from streamll.asking.answers import check
 from streamll.asking.messages import ANSWER, message
 from streamll.core.errors import NoSuchQuestion, QuestionClosed, WrongAnswer
 from streamll.core.events import Answer, Question
-from streamll.core.positions import Position
+from streamll.core.positions import AFTER_EVERYTHING, Position
+from streamll.serve.formats.questions import read_id
 from streamll.serve.permits import Permit
 from streamll.serve.routes.service import Service
 from streamll.serve.web.requests import HTTPRefusal, InvalidRequest, read_json
 
 HEARD_S = 5.0
 """How long a process that runs elsewhere has to say what came of an answer."""
+
+DECLINED: Any = msgspec.UNSET
+"""In place of an answer: there will be none."""
+CLOSED = 409
 
 KEYS = {"question_id", "value", "decline", "by"}
 
@@ -78,11 +85,62 @@ async def give(
     except WrongAnswer as error:
         raise WrongAnswerRefused(error) from None
     except QuestionClosed as error:
-        refusal = HTTPRefusal(409, str(error))
+        refusal = HTTPRefusal(CLOSED, str(error))
         refusal.about = {"outcome": error.outcome, "by": error.by}
         raise refusal from None
     except NoSuchQuestion as error:
         raise HTTPRefusal(404, str(error)) from None
+
+
+class GivenAll(NamedTuple):
+    """What came of the answers of one request."""
+
+    before: Position
+    """How far the run had come before."""
+    questions: frozenset[str]
+    late: list[dict[str, str]]
+    """The ``place`` of each answer that came too late, and the ``reason``: the run goes on all the same, with
+    what was answered first."""
+
+
+async def give_all(
+    service: Service,
+    permit: Permit,
+    answers: Mapping[str, Any],
+    approval: Callable[[Any], Any] = lambda value: value,
+) -> GivenAll:
+    """Give what a client of a chat wire answers: to questions of one run, by the ids it knows.
+
+    Args:
+        answers: JSON, or ``DECLINED``.
+        approval: makes of an answer to an approval what ``streamll.approve`` takes.
+
+    Raises:
+        HTTPRefusal, RunUnavailable: as ``give`` does; 404 for ids that are none. Answers before
+            that one have been given.
+    """
+    try:
+        named = {name: read_id(name) for name in answers}
+    except ValueError as error:
+        raise HTTPRefusal(404, str(error)) from None
+    run_ids = {run_id for run_id, _ in named.values()}
+    if len(run_ids) != 1:
+        raise HTTPRefusal(400, "a request answers questions of one run")
+    [run_id], late = run_ids, []
+    view = await service.runner.view(run_id)
+    asked = [each for each in view.open.values() if isinstance(each, Question)]
+    approvals = {each.question_id for each in asked if each.tool is not None}
+    for name, value in answers.items():
+        given = approval(value) if named[name][1] in approvals else value
+        said = {} if given is DECLINED else {"value": given}
+        try:
+            await give(service, permit, run_id, named[name][1], **said)
+        except HTTPRefusal as error:
+            if error.status != CLOSED:
+                raise
+            late.append({"place": name, "reason": str(error)})
+    position = Position(run_id, AFTER_EVERYTHING if view.end is not None else view.seq)
+    return GivenAll(position, frozenset(question for _, question in named.values()), late)
 
 
 class WrongAnswerRefused(InvalidRequest):
