@@ -128,6 +128,10 @@ SCHEMAS: dict[str, Schema] = {
                         "description": "The first line of its inputs, where events carry inputs.",
                     },
                     "context": {**OBJECT, "description": "Its numbers and short texts."},
+                    "open_questions": {
+                        "type": "integer",
+                        "description": "How many wait for an answer, where that is known.",
+                    },
                 }
             ),
         ]
