@@ -90,7 +90,8 @@ results.positions = await Promise.all(given.positions.map(async (after) => (awai
     if (event.event_type !== "question") continue;
     results.asking.open = run.snapshot().questions.map((one) => one.text);
     results.asking.wrong = await outcome(joinRun({ base: given.url, runId: run.id, token: given.token }).answer(event.question_id, 7));
-    await run.answer(event.question_id, "blue");
+    results.asking.taken = await run.answer(event.question_id, "blue", "ada");
+    results.asking.late = await outcome(run.decline(event.question_id));
   }
   results.asking.rest = run.snapshot().questions.length;
   results.asking.status = run.status;

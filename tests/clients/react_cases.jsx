@@ -2,7 +2,7 @@
 import { StrictMode, useEffect, useState } from "react";
 import { createRoot, hydrateRoot } from "react-dom/client";
 import { renderToString } from "react-dom/server.browser";
-import { Run, useEvents, useField, useRun } from "@streamll/react";
+import { Run, useEvents, useField, useQuestions, useRun } from "@streamll/react";
 
 const counts = {}, heard = [];
 const count = (name) => { counts[name] = (counts[name] ?? 0) + 1; };
@@ -28,8 +28,10 @@ function App() {
 }
 
 function Shown({ run }) {
+  const asked = useQuestions(run).length;
   return (
     <Run
+      question={({ question_id, text }, own) => <button onClick={() => own.answer(question_id, true)}>{`${text} (${asked})`}</button>}
       run={run} fields={["score", "answer"]} labels={{ score: "Points" }} classNames={{ field: "mine" }}
       render={{ "self.score": (field) => <b>{JSON.stringify(field.value)}</b> }} words={{ cancelled: "Ended by you" }}
     >

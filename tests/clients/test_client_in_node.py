@@ -299,7 +299,9 @@ def test_a_run_is_stopped_by_any_reader(done):
 
 def test_a_question_of_a_run_is_answered(done):
     asking = done[0]["asking"]
-    assert asking["wrong"]["code"] == "refused"
+    assert asking["wrong"]["code"] == "wrong"
+    assert [each["place"] for each in asking["wrong"]["problems"]] == ["answer"]
+    assert (asking["taken"], asking["late"]["code"]) == (True, "closed")
     assert (asking["open"], asking["rest"], asking["status"]) == (["Which colour?"], 0, "ended")
     assert asking["said"] == "re: number blue"
 

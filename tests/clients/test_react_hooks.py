@@ -7,11 +7,13 @@ from pathlib import Path
 
 import build_clients
 import dspy
+import httpx
 import pytest
 from chromium import launched
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, Response
 
+import streamll
 from serve.npm import packages
 from serve.serving import Server, wait_until
 from streamll.serve import create_app
@@ -75,13 +77,19 @@ def page_of_cases(request):
     return f'{head}<div id="root">{html}</div>', script
 
 
+class Asks(dspy.Module):
+    async def aforward(self):
+        return dspy.Prediction(answer=await streamll.ask_async("Sure?", schema=bool))
+
+
 @pytest.fixture
 def site(page_of_cases, practice, tmp_path):
     """The server of the page and of the program ``QA``; it counts its readers."""
     html, script = page_of_cases
     dspy.configure(lm=practice.lm(), adapter=dspy.ChatAdapter())
     app, log = FastAPI(), f"sqlite:///{tmp_path}/log.db"
-    programs = create_app({"QA": dspy.Predict("question -> score: int, answer")}, log=log)
+    served = {"QA": dspy.Predict("question -> score: int, answer"), "Asks": Asks()}
+    programs = create_app(served, log=log)
     app.mount("/llm", programs)
     app.get("/cases.js")(lambda: Response(script, media_type="text/javascript"))
     app.get("/")(lambda: HTMLResponse(html))
@@ -192,7 +200,9 @@ def test_another_start_stops_the_first_run(practice, site, page):
 def test_a_joined_run_is_shown_from_its_beginning_and_not_stopped_by_a_start(practice, site, page):
     practice.script(Reply(chunks=CHUNKS, hold_after=10), {"answer": "second", "score": 2})
     with site.client() as client:
-        run_id = client.post("/llm/runs", json={"inputs": {"question": "?"}}).json()["run_id"]
+        run_id = client.post(
+            "/llm/runs", json={"program": "QA", "inputs": {"question": "?"}}
+        ).json()["run_id"]
         page.evaluate("(runId) => { run.join({ runId }); }", run_id)
         wait_text(page, "#answer", PIECES[7])
         assert "nothing to start again" in page.evaluate(
@@ -220,6 +230,16 @@ def test_the_component_says_what_is_going_on(practice, page):
     assert page.locator("dl[aria-live=polite]").get_attribute("aria-busy") == "false"
     shown = page.locator(".streamll-field.mine[data-done] > *").all_text_contents()
     assert shown == ["Points", "2", "answer", "second"]
+
+
+def test_a_question_is_shown_while_it_waits(site, page):
+    run_id = httpx.post(f"{site.url}/llm/runs", json={"program": "Asks"}).json()["run_id"]
+    page.evaluate("(runId) => { run.join({ base: 'llm/', runId }); }", run_id)
+    wait_text(page, ".streamll-status", "Waits for an answer")
+    page.wait_for_function("run.questions.length === 1")
+    page.locator(".streamll-questions").get_by_role("button", name="Sure? (1)").click()
+    wait_text(page, ".streamll-status", "Done")
+    assert page.locator(".streamll-questions").count() == 0
 
 
 def test_the_component_says_what_went_wrong(practice, page):

@@ -50,10 +50,10 @@ export class Http {
     }
   }
 
-  /** An answer of 2xx, or an error that says what is wrong. */
-  async ok(url: URL, init?: RequestInit): Promise<Response> {
+  /** An answer of 2xx, or an error that says what is wrong; `codes`: what statuses mean here. */
+  async ok(url: URL, init?: RequestInit, codes?: Record<number, ErrorCode>): Promise<Response> {
     const answer = await this.fetch(url, init);
-    if (!answer.ok) throw await refusal(answer);
+    if (!answer.ok) throw await refusal(answer, codes);
     return answer;
   }
 }
@@ -64,8 +64,8 @@ export function retryAfter(answer: Response): number | undefined {
   return seconds >= 0 ? seconds * 1000 : undefined;
 }
 
-export async function refusal(answer: Response): Promise<StreamllError> {
-  const { status } = answer, codes: Record<number, ErrorCode> = { 404: "not_found", 429: "busy" };
+export async function refusal(answer: Response, more?: Record<number, ErrorCode>): Promise<StreamllError> {
+  const { status } = answer, codes: Record<number, ErrorCode> = { 404: "not_found", 429: "busy", ...more };
   const body = await answer.json().catch(() => null);
   const said = body?.error?.message ?? body?.error ?? body?.message ?? body?.detail;
   const message = typeof said === "string" ? said : `the server answers ${status}`;

@@ -1,5 +1,5 @@
 // A run as its readers have it: it is connected while somebody reads, and comes back after any break.
-import { StreamllError } from "./errors.js";
+import { StreamllError, type ErrorCode } from "./errors.js";
 import type { RunEvent } from "./events.js";
 import { JSON_BODY, type Http } from "./http.js";
 import type { Ended, Listener } from "./links.js";
@@ -177,26 +177,31 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
     await this.ask(id, "", { method: "DELETE" });
   }
 
-  /** Answer a question of the run (one of `snapshot().questions`). The server checks the value by its schema: `refused`. */
-  async answer(questionId: string, value: unknown): Promise<void> {
-    await this.respond({ question_id: questionId, value });
+  /**
+   * Answer a question of the run (one of `snapshot().questions`); `by`: who does, where the token does not say it.
+   * True once the program has the answer; false if so far only the log has it. Rejects with the codes `wrong`, `closed`, `forbidden`.
+   */
+  answer(questionId: string, value: unknown, by?: string): Promise<boolean> {
+    return this.respond({ question_id: questionId, value, by });
   }
 
   /** Decline to answer: the program goes on with its default, or fails. */
-  async decline(questionId: string): Promise<void> {
-    await this.respond({ question_id: questionId, decline: true });
+  decline(questionId: string, by?: string): Promise<boolean> {
+    return this.respond({ question_id: questionId, decline: true, by });
   }
 
-  private async respond(body: object): Promise<void> {
-    await this.ask(await this.started, "/answers", { method: "POST", headers: JSON_BODY, body: JSON.stringify(body) });
+  private async respond(body: object): Promise<boolean> {
+    const init = { method: "POST", headers: JSON_BODY, body: JSON.stringify(body) };
+    const answer = await this.ask(await this.started, "/answers", init, { 403: "forbidden", 409: "closed", 422: "wrong" });
+    return answer.status === 200;
   }
 
   /** A request to the run itself. */
-  private async ask(id: string, path: string, init?: RequestInit): Promise<Response> {
+  private async ask(id: string, path: string, init?: RequestInit, codes?: Record<number, ErrorCode>): Promise<Response> {
     const url = this.way.url?.(id);
     if (!url) throw new StreamllError("refused", "where this run comes from, nothing can be asked of it");
     if (path) url.pathname += path;
-    return this.way.http.ok(url, init);
+    return this.way.http.ok(url, init, codes);
   }
 
   /** End the reading, for all readers and for good. It does not stop the run. */

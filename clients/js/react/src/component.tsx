@@ -1,18 +1,19 @@
 // A run as a piece of a page: plain elements with class names, without a style of its own.
-import { memo, type ReactNode } from "react";
-import type { AnySignature, FieldState, Signature, Snapshot } from "@streamll/client";
-import { isCalled, useSnapshot, type Field, type FieldName, type Readable } from "./reading.js";
+import { Fragment, memo, type ReactNode } from "react";
+import type { AnySignature, FieldState, Question, Run as Client, Signature, Snapshot } from "@streamll/client";
+import { isCalled, runOf, useSnapshot, type Field, type FieldName, type Readable } from "./reading.js";
 
 /** The elements of a run. Each has the class `streamll-` and its name. */
-export type Slot = "run" | "fields" | "field" | "label" | "value" | "status" | "error";
+export type Slot = "run" | "fields" | "field" | "label" | "value" | "status" | "questions" | "error";
 
 /** What a run is doing, for people. */
-export type Word = "idle" | "starting" | "running" | "reconnecting" | "ended" | "failed" | "cancelled" | "unreachable";
+export type Word = "idle" | "starting" | "running" | "asking" | "reconnecting" | "ended" | "failed" | "cancelled" | "unreachable";
 
 const WORDS: Readonly<Record<Word, ReactNode>> = {
   idle: null,
   starting: "Starting…",
   running: "Writing…",
+  asking: "Waits for an answer",
   reconnecting: "The connection is lost. Trying again…",
   ended: "Done",
   failed: "Failed",
@@ -29,6 +30,8 @@ export interface RunProps<P extends Signature = AnySignature> {
   labels?: { readonly [N in FieldName<P>]?: ReactNode };
   /** What is shown of a field in place of its text, or its value as JSON. */
   render?: { readonly [N in FieldName<P>]?: (field: Field<P, N>) => ReactNode };
+  /** What is shown of each question that waits for an answer: a form, whose answer goes to `run.answer(question.question_id, value)`. */
+  question?: (question: Question, run: Client<P>) => ReactNode;
   /** The words of the status, where they are to be others. */
   words?: Partial<Record<Word, ReactNode>>;
   /** Classes besides those that the elements have. */
@@ -41,7 +44,7 @@ export interface RunProps<P extends Signature = AnySignature> {
  * The fields of a run as they grow, its status, and what went wrong. Screen readers are told of the status at once, and of
  * the text when it is complete. The whole has `data-status`, each field `data-field` and, when it has ended, `data-done`.
  */
-export function Run<P extends Signature = AnySignature>({ run, fields, labels, render, words, classNames, children }: RunProps<P>): ReactNode {
+export function Run<P extends Signature = AnySignature>({ run, fields, labels, render, question, words, classNames, children }: RunProps<P>): ReactNode {
   const now = useSnapshot(run), status = now?.status ?? "idle", said = now ? word(now) : "idle";
   const shown = now?.fields ?? [], texts = { ...WORDS, ...words };
   const listed = fields ? fields.flatMap((name) => shown.filter((field) => isCalled(field, name))) : shown;
@@ -54,6 +57,11 @@ export function Run<P extends Signature = AnySignature>({ run, fields, labels, r
         ))}
       </dl>
       <p className={classOf("status", classNames)} role="status">{(said === "running" && now?.message) || texts[said]}</p>
+      {question && now && now.questions.length > 0 && (
+        <div className={classOf("questions", classNames)}>
+          {now.questions.map((one) => <Fragment key={one.question_id}>{question(one, runOf(run)!)}</Fragment>)}
+        </div>
+      )}
       {now?.error && status !== "cancelled" && <p className={classOf("error", classNames)} role="alert">{now.error.message}</p>}
       {children}
     </div>
@@ -76,8 +84,9 @@ const FieldView = memo(function FieldView({ field, label, render, classNames }: 
   );
 });
 
-function word({ status, connection }: Snapshot): Word {
-  return status === "running" && connection.state === "waiting" ? "reconnecting" : status;
+function word({ status, connection, questions }: Snapshot): Word {
+  if (status !== "running") return status;
+  return connection.state === "waiting" ? "reconnecting" : questions.length ? "asking" : status;
 }
 
 /** What is there for a field by its name, or by `predictor.name`. */

@@ -3,7 +3,7 @@ import type { Run, Snapshot } from "@streamll/client";
 
 /** A hidden page draws nothing, but what follows from a run goes on there as well. */
 const UNSEEN_MS = 250;
-const HEAD = ["id", "program", "status", "connection", "message", "error", "usage", "retries", "lost"] as const satisfies (keyof Snapshot)[];
+const HEAD = ["id", "program", "status", "connection", "message", "questions", "error", "usage", "retries", "lost"] as const satisfies (keyof Snapshot)[];
 
 /** One for each run, so that all that show it show the same moment. */
 export class Frames {

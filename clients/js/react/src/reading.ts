@@ -1,6 +1,6 @@
 // Hooks that read a run: each renders its component anew only for what it asks for.
 import { useEffect, useRef, useSyncExternalStore } from "react";
-import type { AnySignature, FieldState, Partially, Run, RunEvent, Signature, Snapshot } from "@streamll/client";
+import type { AnySignature, FieldState, Partially, Question, Run, RunEvent, Signature, Snapshot } from "@streamll/client";
 import { framesOf } from "./frames.js";
 
 /** A run: the client's own, or what `useRun` returns; null where there is none yet. */
@@ -41,6 +41,11 @@ export function useField<P extends Signature, N extends FieldName<P>>(run: Reada
   return useSnapshot(run, ({ fields }) => fields.findLast((field) => isCalled(field, name))) as Field<P, N> | undefined;
 }
 
+/** The questions that wait for an answer; a handle's `run.answer(id, value)` gives it. */
+export function useQuestions(run: Readable<any>): readonly Question[] {
+  return useSnapshot(run, ({ questions }) => questions) ?? NONE;
+}
+
 /** Call `listener` for each event, once and in order, from when the component is there (with `keepEvents` from the run's beginning). */
 export function useEvents(readable: Readable<any>, listener: (event: RunEvent) => void): void {
   const run = runOf(readable), latest = useRef(listener);
@@ -65,4 +70,5 @@ export function useEvents(readable: Readable<any>, listener: (event: RunEvent) =
 
 export const isCalled = (field: FieldState, name: string) => field.name === name || `${field.predictor}.${field.name}` === name;
 const whole = <T>(snapshot: Snapshot) => snapshot as T;
+const NONE: readonly Question[] = [];
 export const nowhere = () => () => {};

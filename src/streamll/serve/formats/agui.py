@@ -19,6 +19,10 @@
   ``result`` of a run is its outputs where they were asked for, else its reply by field.
 * A cancelled run finishes with the ``outcome`` ``cancelled``. Clients from before 1.0 take that for
   success, or for nonsense: they get no outcome, and ``RUN_ERROR`` with the code ``cancelled``.
+* A question ends a 1.0 client's stream with the ``outcome`` ``interrupt``, though the run goes on: ``resume``
+  of the next request answers, and its stream goes on as one that is resumed. The usage is told at
+  the run's end, for all of it. Where no request can follow, or the client is older, questions are ``CUSTOM``
+  events, ``question`` and ``answer``.
 * To resume: ``RUN_STARTED``, ``MESSAGES_SNAPSHOT``, what is open again, ``STATE_SNAPSHOT``.
 
 Keys are camelCase; what is not set is omitted, never null.
@@ -36,6 +40,7 @@ from streamll.core.jsonable import plain
 from streamll.serve.formats.base import RenderOptions, given, to_json
 from streamll.serve.formats.message import ChatFormat
 from streamll.serve.formats.parts import TextPart, ToolPart, ValuePart
+from streamll.serve.formats.questions import interrupt, outcome, shown
 from streamll.serve.formats.values import AGUIState, Operation
 
 PROTOCOL_VERSION = "1.0"
@@ -59,6 +64,7 @@ class AGUIFormat(ChatFormat):
         self._holders: dict[tuple[str | None, int], str] = {}  # … which are one of each reply
         self._waits: dict[str | None, dict[str, Any]] = {}  # activities, by call
         self._waiting: set[str | None] = set()
+        self._askers: dict[str, ToolPart] = {}  # the calls that are to be allowed, by question
 
     def feed(self, event: Event) -> list[bytes]:
         self._at = int(event.timestamp * 1000)
@@ -73,7 +79,7 @@ class AGUIFormat(ChatFormat):
         if not self.begun:
             return []
         begun = self._unready()
-        self._say_started()
+        self.run_began()
         self._send_snapshot(but=begun)
         for wait in self._waits.values():
             self.say("ACTIVITY_SNAPSHOT", **wait)
@@ -98,18 +104,44 @@ class AGUIFormat(ChatFormat):
     def run_began(self) -> None:
         self._say_started()
         for notice in self.options.notices:
-            self.noted("unused-part", notice)
+            self.noted("unused-answer" if self.options.continues else "unused-part", notice)
 
     def _say_started(self) -> None:
         run = {"metadata": {"streamll": {"run_id": self.run_id}}} if self.run_id else {}
         self._say_run("RUN_STARTED", protocolVersion=PROTOCOL_VERSION, **run)
 
-    def run_ended(self, end: ev.Totals) -> None:
+    def leave(self) -> list[bytes]:
+        if not (self.options.interrupts and self.questions) or self.end is not None:
+            return []
+        self.left = True
+        self.close_all()
+        self._end_what_is_open()
+        asked = []
+        for question_id, question in self.questions.items():
+            tool = self._askers.get(question_id)
+            asked.append(interrupt(question, None if tool is None else tool.id))
+        self._say_run("RUN_FINISHED", outcome={"type": "interrupt", "interrupts": asked})
+        return self.sent()
+
+    def asked(self, question: ev.Question, tool: ToolPart | None) -> None:
+        if tool is not None and question.tool is not None:
+            self._askers[question.question_id] = tool
+        if not self.options.interrupts:
+            self.noted("question", shown(question))
+
+    def answered(self, answer: ev.Answer) -> None:
+        if not self.options.interrupts:
+            self.noted("answer", outcome(answer))
+
+    def _end_what_is_open(self) -> None:
         for call in list(self._waiting):
             self._end_wait(call)
         for step in reversed(list(self._steps)):
             self._end_step(step)
         self._send_due_snapshot()
+
+    def run_ended(self, end: ev.Totals) -> None:
+        self._end_what_is_open()
         usage, old = given(usage=usage_of(end) or None), self.options.predates_versions
         if isinstance(end, ev.RunError):
             what = {"message": end.message or end.error_type, "code": end.error_type}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -42,6 +42,12 @@ class RenderOptions(msgspec.Struct, frozen=True, kw_only=True):
     compact: bool = False
     """The native format's compact form (``core.compact``)."""
     message_id: str | None = None
+    interrupts: bool = False
+    """The client answers questions by its next request, until which its stream ends."""
+    answered: Collection[str] = ()
+    """Ids of questions that have been answered, also where the log does not have that yet."""
+    continues: bool = False
+    """The client has the run up to a question, which its request answers."""
 
     def is_reply(self, predictor: str | None, field: str) -> bool:
         if self.text is None:
@@ -66,6 +72,8 @@ class OutputFormat(ABC):
 
     def __init__(self, options: RenderOptions) -> None:
         self.options = options
+        self.left = False
+        """The stream has ended, and the run goes on: ``leave`` said so."""
 
     @abstractmethod
     def feed(self, event: Event) -> list[bytes]:
@@ -73,6 +81,10 @@ class OutputFormat(ABC):
 
     def resume(self) -> list[bytes]:
         """What a reader needs first that resumes in the middle of a run."""
+        return []
+
+    def leave(self) -> list[bytes]:
+        """What ends the stream here, though the run goes on: mostly nothing does."""
         return []
 
 

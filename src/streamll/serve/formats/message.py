@@ -59,6 +59,8 @@ class ChatFormat(EventVisitor, OutputFormat):
         self.values: dict[Key, ValuePart] = {}
         self._tools: dict[str, ToolPart] = {}  # by the model's call and by the program's
         self._structured: set[Key] = set()  # shown as values and not as text
+        self.questions: dict[str, ev.Question] = {}
+        """Those that are open and not answered by this request, by id."""
         self._written: dict[
             str, WrittenCall
         ] = {}  # tool calls that are fields, by call and attempt
@@ -365,6 +367,17 @@ class ChatFormat(EventVisitor, OutputFormat):
             tool.done, tool.failed, tool.result = True, failed, result
             self.tool_done(tool)
 
+    # --- questions ------------------------------------------------------------------------------
+
+    def on_question(self, event: ev.Question) -> None:
+        if event.question_id not in self.options.answered:
+            self.questions[event.question_id] = event
+        self.asked(event, self._tools.get(f"{event.call_id}"))
+
+    def on_answer(self, event: ev.Answer) -> None:
+        self.questions.pop(event.question_id, None)
+        self.answered(event)
+
     # --- the rest -------------------------------------------------------------------------------
 
     def on_citation(self, event: ev.Citation) -> None:
@@ -382,13 +395,18 @@ class ChatFormat(EventVisitor, OutputFormat):
     def on_stream_gap(self, event: ev.StreamGap) -> None:
         self.noted("gap", {"count": event.count, "reason": event.reason})
 
-    def on_run_end(self, event: ev.Totals) -> None:
+    def close_all(self) -> None:
+        """Nothing is in the middle of anything any more."""
         for key in list(self.open):
             self._close(key)
         for part in self.values.values():
             self.value_settled(part)
         for tool in self.tools:
             self._make_ready(tool)
+
+    def on_run_end(self, event: ev.Totals) -> None:
+        self.close_all()
+        for tool in self.tools:
             if tool.taken:
                 self._finish_tool(tool, UNFINISHED[type(event)], failed=True)
         self.end = event
@@ -421,6 +439,9 @@ class ChatFormat(EventVisitor, OutputFormat):
     def cited(self, source_id: str, source: ev.Citation) -> None: ...
     # a status, a custom event, or a loss; ``transient`` ones are not kept in the message
     def noted(self, name: str, value: Any, *, transient: bool = False) -> None: ...
+    # ``tool``: the call that is to be allowed, or asks something else
+    def asked(self, question: ev.Question, tool: ToolPart | None) -> None: ...
+    def answered(self, answer: ev.Answer) -> None: ...
     # nothing is open any more
     def run_ended(self, end: ev.Totals) -> None: ...
 

@@ -18,6 +18,11 @@
 * A citation is a ``source-url`` or ``source-document`` with the cited text as
   ``providerMetadata.streamll.text``, and without URL and title ``data-citation``; an image or file of the reply is a ``file``, if it has a URL
   that a page can load.
+* A question is ``data-question`` with the question's ``id`` as its own: ``{run_id, question_id, text, schema, state}``,
+  and what else the event has. ``state`` is ``open``; when it has ended, what became of it, with ``value`` and ``by``.
+* Whether a tool may be called is asked by ``tool-approval-request`` where the client knows that (from
+  ``vercel-6`` on) and its next request can answer. As soon as no other tool is under way the stream ends there, and the run
+  goes on: the message's metadata has ``seq``, from where the next request's stream goes on.
 * Everything open ends before ``finish``, ``error`` or, for a cancelled run, ``abort``.
 * Who resumes gets it from the beginning: the client rebuilds the message. In the middle: what is
   open is opened again, with its id. ``providerMetadata.streamll.offset`` is where in the named part
@@ -30,7 +35,7 @@
 
 ============  ==================================================================================
 ``vercel-5``  from 5.0.92: ``finishReason``; tools are ``dynamic``, since no page declares them
-``vercel-6``  from 6.0.0: the same
+``vercel-6``  from 6.0.0: the same, and approvals of tools
 ``vercel-7``  from 7.0.70: ``abort`` has a reason, and ``reset-step`` takes superseded and corrected
               parts out of the message, which then needs no ``data-superseded``
 ============  ==================================================================================
@@ -41,7 +46,7 @@ from __future__ import annotations
 import json
 import mimetypes
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -51,10 +56,13 @@ from streamll.core.events import NOTHING, Event
 from streamll.serve.formats.base import RenderOptions, given, to_json
 from streamll.serve.formats.message import ChatFormat, key_of
 from streamll.serve.formats.parts import Key, TextPart, ToolPart, ValuePart
+from streamll.serve.formats.questions import public_id, shown
 from streamll.serve.formats.values import ValueThrottle
 
 DONE = b"[DONE]"
-RESERVED = frozenset({"superseded", "corrected", "citation", "status", "gap", "refusal"})
+RESERVED = frozenset({
+    "superseded", "corrected", "citation", "status", "gap", "refusal", "question", "unused-answer"
+})  # fmt: skip
 """Data parts that are not a field of this name."""
 FINISH_REASONS = {"length": "length", "content_filter": "content-filter"}
 LINKS = frozenset({"http", "https"})
@@ -69,6 +77,8 @@ class VercelFormat(ChatFormat):
     version: ClassVar[int | None] = None
     """The major version of the client; ``None`` for any."""
     abort_keys: ClassVar[Mapping[str, str]] = NOTHING
+    approves: ClassVar[bool] = False
+    """Whether the client knows of approvals."""
 
     def __init__(self, options: RenderOptions) -> None:
         super().__init__(options)
@@ -82,6 +92,9 @@ class VercelFormat(ChatFormat):
         self._step: dict[str, TextPart | ToolPart | ValuePart | bytes] = {}
         """What the client has in this step, by id; what never changes as it was sent."""
         self._placed: set[str] = set()  # values that the message has, in whichever step
+        self._told: dict[str, dict[str, Any]] = {}  # questions that are parts of their own
+        self._askers: dict[str, ToolPart] = {}  # calls that wait to be allowed, by question
+        self._denied: set[str] = set()  # ids of calls
 
     def feed(self, event: Event) -> list[bytes]:
         self._seq = event.seq
@@ -90,13 +103,32 @@ class VercelFormat(ChatFormat):
         return super().feed(event)
 
     def resume(self) -> list[bytes]:
+        has: Collection[str] = ()
+        if self.options.continues:  # the client puts it behind what its message has
+            self._say_begun()
+            for notice in self.options.notices:
+                self._send_data("unused-answer", notice)
+            has = {tool.id for tool in self._askers.values()}
         for part in self.open.values():
             self._open_part(part, offset=utf16_length(part.text))
         for value in self.values.values():
             self._send_value(value, value.value, value.state())
         for tool in self.tools:
-            if not tool.done:
+            if not tool.done and tool.id not in has:
                 self.tool_again(tool)
+        return self.sent()
+
+    def leave(self) -> list[bytes]:
+        waiting = {tool.id for id_, tool in self._askers.items() if id_ in self.questions}
+        if not waiting or self.end is not None or self.open or self._writing:
+            return []
+        if any(is_busy(tool) and tool.id not in waiting for tool in self.tools):
+            return []  # a client posts when each call of the step has its end or its answer
+        self.left = True
+        self.close_all()
+        self.say("finish-step")
+        self.say("finish", messageMetadata={"seq": self._seq}, finishReason="tool-calls")
+        self._sent.append(DONE)
         return self.sent()
 
     def send(self, payload: Mapping[str, Any]) -> None:
@@ -107,6 +139,9 @@ class VercelFormat(ChatFormat):
     # --- the message and its steps ----------------------------------------------------------------
 
     def run_began(self) -> None:
+        self._say_begun()
+
+    def _say_begun(self) -> None:
         facts = given(runId=self.run_id, program=self._program, createdAt=self.created * 1000)
         message_id = self.options.message_id or self.run_id or "run"
         self.say("start", messageId=message_id, messageMetadata=facts)
@@ -235,8 +270,44 @@ class VercelFormat(ChatFormat):
             arguments = {"text": tool.text}
         self._say_tool("tool-input-available", tool, toolName=tool.name, input=arguments)
 
+    def tool_again(self, tool: ToolPart) -> None:
+        super().tool_again(tool)
+        for question_id, asker in self._askers.items():
+            if asker is tool:
+                self._say_asked(question_id)
+
+    def asked(self, question: ev.Question, tool: ToolPart | None) -> None:
+        question_id = question.question_id
+        if self.approves and self.options.interrupts and question.tool and tool is not None:
+            self._askers[question_id] = tool
+            self._say_asked(question_id)
+        else:
+            self._told[question_id] = shown(question)
+            self._send_question(question_id, state="open")
+
+    def _say_asked(self, question_id: str) -> None:
+        approval = public_id(self.run_id, question_id)
+        call = self._askers[question_id].id
+        self.say("tool-approval-request", approvalId=approval, toolCallId=call)
+
+    def answered(self, answer: ev.Answer) -> None:
+        question_id = answer.question_id
+        if question_id in self._told:
+            by = given(by=answer.by)
+            self._send_question(question_id, state=answer.outcome, value=answer.value, **by)
+        elif (tool := self._askers.pop(question_id, None)) is not None:
+            value = answer.value
+            if isinstance(value, Mapping) and not value.get("allow"):
+                self._denied.add(tool.id)
+
+    def _send_question(self, question_id: str, **state: Any) -> None:
+        self._send_data("question", {**self._told[question_id], **state}, question_id)
+        self._step[question_id] = self._sent[-1]
+
     def tool_done(self, tool: ToolPart) -> None:
-        if tool.failed:
+        if tool.id in self._denied and not tool.failed:
+            self.say("tool-output-denied", toolCallId=tool.id)
+        elif tool.failed:
             self._say_tool("tool-output-error", tool, errorText=tool.result)
         else:
             self._say_tool("tool-output-available", tool, output=tool.result)
@@ -314,6 +385,7 @@ class Vercel5Format(VercelFormat):
 class Vercel6Format(VercelFormat):
     name: ClassVar[str] = "vercel-6"
     version: ClassVar[int | None] = 6
+    approves: ClassVar[bool] = True
 
 
 class Vercel7Format(VercelFormat):
@@ -321,6 +393,7 @@ class Vercel7Format(VercelFormat):
 
     name: ClassVar[str] = "vercel-7"
     version: ClassVar[int | None] = 7
+    approves: ClassVar[bool] = True
     abort_keys: ClassVar[Mapping[str, str]] = MappingProxyType({"reason": "the run was cancelled"})
 
     def __init__(self, options: RenderOptions) -> None:

@@ -17,7 +17,16 @@ from typing import Any
 
 import msgspec
 
-from streamll.core.events import TERMINAL, Event, Question, RunError, RunStart, Totals, own_fields
+from streamll.core.events import (
+    TERMINAL,
+    Answer,
+    Event,
+    Question,
+    RunError,
+    RunStart,
+    Totals,
+    own_fields,
+)
 from streamll.core.run_view import ALIVE, RUN_LOST, RunView
 from streamll.serve.permits import RunFacts, facts_of
 
@@ -106,6 +115,8 @@ class RunRecord(msgspec.Struct):
     """A server process has reported that it runs this, and goes on reporting so."""
     title: str | None = None
     context: Mapping[str, Any] = {}
+    asked: set[str] = msgspec.field(default_factory=set)
+    """The questions that wait for an answer, as far as the log was followed."""
     facts: RunFacts | None = None
     """What the run is to those who may or may not see it, by its first event."""
 
@@ -156,6 +167,8 @@ class RunIndex:
         now = time.time()
         for events in entries:
             if events and events[0].run_id is not None:
+                if (known := self._runs.get(events[0].run_id)) is not None:
+                    known.asked.clear()  # the answer may be in an entry between
                 self._take(events, min(now, events[-1].timestamp))
             for event in events:
                 if event.event_type == ALIVE:
@@ -166,6 +179,11 @@ class RunIndex:
         run = self.hear(run_id, heard_at)
         if run is None:
             run = self._runs[run_id] = RunRecord(heard_at, RunView(keep_text=False))
+        for event in events:
+            if type(event) is Question:
+                run.asked.add(event.question_id)
+            elif type(event) is Answer:
+                run.asked.discard(event.question_id)
         for event in (events[0], events[-1]):
             is_end = isinstance(event, Totals) and run.view.end is None
             if is_end or isinstance(event, RunStart):
@@ -212,7 +230,9 @@ class RunIndex:
                 known = summary(run_id, run.view, lost=self.is_lost(run_id))
                 titled = {} if run.title is None else {"title": run.title}
                 context = {"context": run.context} if run.context else {}
-                yield known | titled | context
+                waits = len(run.asked) if run.view.end is None else 0
+                asked = {"open_questions": waits} if waits else {}
+                yield known | titled | context | asked
 
     def _latest(self, count: int) -> list[tuple[str, RunRecord]]:
 

@@ -47,6 +47,10 @@ class RunWriter:
             payload, position = writer.full(item.event, item.payload), item.id
         return frame([payload], position) if self.frames else payload
 
+    def leave(self) -> list[bytes]:
+        """What ends the stream here, if the format wants that, though the run goes on."""
+        return self.packed(self.form.leave())
+
     def broken(self, run_id: str, error: StreamllError) -> list[bytes]:
         """How the format reports that its stream ends before the run does.
 
@@ -117,10 +121,16 @@ async def stream_of_log(
             position = reached if position.seq >= AFTER_EVERYTHING else position
             if resumed := writer.packed(writer.form.resume()):
                 yield resumed
+            if left := writer.leave():
+                yield left
+                return
         async with contextlib.aclosing(run_log.read(position)) as batches:
             async for items in batches:
                 if rendered := writer.write(items):
                     yield rendered
+                if left := writer.leave():
+                    yield left
+                    return
     except RunUnavailable as error:
         if broken := writer.broken(position.run_id, error):
             yield broken

@@ -4,6 +4,9 @@
 cannot say whether it was cut off or aborted; ``?stop_on_leave=1`` stops it then. ``POST
 /agui/connect`` is for ``connectAgent()`` of a client: the same run, found by its thread and run id
 in any process, as far as it has come and on. ``DELETE /agui?threadId=…`` stops it.
+
+A question ends the stream of a 1.0 client and not the run: ``POST /agui`` with ``resume`` answers at
+any process, and its stream goes on with the run.
 """
 
 from __future__ import annotations
@@ -17,9 +20,11 @@ from starlette.responses import JSONResponse, Response
 
 from streamll.core.errors import InvalidInputs, logger
 from streamll.core.positions import AFTER_EVERYTHING, Position
-from streamll.serve.formats import make_format
-from streamll.serve.inputs.wires.agui_run import RunAgentInput, without_unusable
+from streamll.serve.formats import RenderOptions, make_format
+from streamll.serve.formats.questions import approval
+from streamll.serve.inputs.wires.agui_run import ResumeEntry, RunAgentInput, without_unusable
 from streamll.serve.programs import Served
+from streamll.serve.routes.answers import DECLINED, give_all
 from streamll.serve.routes.rendering import of_agui, read_agui
 from streamll.serve.routes.service import Service
 from streamll.serve.web import requests
@@ -29,6 +34,8 @@ from streamll.serve.web.requests import HTTPRefusal, InvalidRequest
 async def run(service: Service, request: Request) -> Response:
     asked = await _asked(service, request)
     program = _program(service, request)
+    if asked.resume:
+        return await _go_on(service, request, asked, asked.resume, program)
     inputs, unused = _inputs(program, asked)
     options = of_agui(asked, program.reply, unused)
     about = {"agui_run": asked.run_id, "program": program.name}
@@ -42,10 +49,37 @@ async def run(service: Service, request: Request) -> Response:
     )
     return service.respond(
         Position(run_id),
-        make_format("agui", options),
+        make_format("agui", _interrupting(options)),
         stop_on_leave=requests.flag_in(request, "stop_on_leave"),
         can_return=False,
     )
+
+
+async def _go_on(
+    service: Service,
+    request: Request,
+    asked: RunAgentInput,
+    entries: list[ResumeEntry],
+    program: Served,
+) -> Response:
+    """Give the answers, and go on with the run that has asked."""
+    answers = {
+        each.interrupt_id: DECLINED if each.status == "cancelled" else each.payload
+        for each in entries
+    }
+    given = await give_all(service, request.state.permit, answers, approval=approval)
+    options = of_agui(asked, program.reply, given.late)
+    return service.respond(
+        given.before,
+        make_format("agui", _interrupting(options, answered=given.questions, continues=True)),
+        stop_on_leave=await service.stops_on_leave(request, given.before.run_id),
+        can_return=False,
+    )
+
+
+def _interrupting(options: RenderOptions, **changes: Any) -> RenderOptions:
+    """A question ends the stream, unless the client is of a version that takes this for success."""
+    return msgspec.structs.replace(options, interrupts=not options.predates_versions, **changes)
 
 
 async def connect(service: Service, request: Request) -> Response:
@@ -57,7 +91,7 @@ async def connect(service: Service, request: Request) -> Response:
     options = of_agui(asked, None if program is None else program.reply)
     return service.respond(
         Position(run_id, AFTER_EVERYTHING),
-        make_format("agui", msgspec.structs.replace(options, run_id=kept.get("agui_run"))),
+        make_format("agui", _interrupting(options, run_id=kept.get("agui_run"))),
         stop_on_leave=await service.stops_on_leave(request, run_id),
     )
 

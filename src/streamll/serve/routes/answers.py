@@ -8,24 +8,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import uuid
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from streamll.asking.answers import check
 from streamll.asking.messages import ANSWER, message
-from streamll.core.errors import NoSuchQuestion, QuestionClosed, WrongAnswer
-from streamll.core.events import Answer, Question
-from streamll.core.positions import Position
+from streamll.core.errors import NoSuchQuestion, QuestionClosed, RunUnavailable, WrongAnswer
+from streamll.core.events import Answer, Identity, Question, StreamllEvent
+from streamll.core.positions import AFTER_EVERYTHING, Position
+from streamll.core.wire import encode
+from streamll.serve.formats.questions import read_id
 from streamll.serve.permits import Permit
 from streamll.serve.routes.service import Service
-from streamll.serve.web.requests import HTTPRefusal, InvalidRequest, read_json
+from streamll.serve.web.requests import HTTPRefusal, InvalidRequest, body_of, read_json
 
 HEARD_S = 5.0
 """How long a process that runs elsewhere has to say what came of an answer."""
 
+DECLINED: Any = msgspec.UNSET
+"""In place of an answer: there will be none."""
+CLOSED = 409
+
+TOLD = "stream.answer"
+MESSAGES = (
+    'an answer is {"type": "answer", "question_id": …, "value": …}, or '
+    '{"type": "decline", "question_id": …}'
+)
 KEYS = {"question_id", "value", "decline", "by"}
 
 
@@ -78,11 +92,84 @@ async def give(
     except WrongAnswer as error:
         raise WrongAnswerRefused(error) from None
     except QuestionClosed as error:
-        refusal = HTTPRefusal(409, str(error))
+        refusal = HTTPRefusal(CLOSED, str(error))
         refusal.about = {"outcome": error.outcome, "by": error.by}
         raise refusal from None
     except NoSuchQuestion as error:
         raise HTTPRefusal(404, str(error)) from None
+
+
+async def give_message(
+    service: Service, permit: Permit, run_id: str, said: Mapping[str, Any]
+) -> bytes:
+    """Give an answer that comes as a message of a WebSocket.
+
+    Returns an event of type ``stream.answer``, in no log and without ``seq``: its ``status`` is that of
+    ``POST /runs/{id}/answers``, beside what else is told of an error.
+    """
+    question_id = said.get("question_id")
+    told: dict[str, Any] = {"question_id": question_id}
+    answers = said["type"] == "answer"
+    try:
+        if not isinstance(question_id, str) or ("value" in said) is not answers:
+            raise HTTPRefusal(400, MESSAGES)  # noqa: TRY301
+        value = {"value": said["value"]} if answers else {}
+        told["status"] = 200 if await give(service, permit, run_id, question_id, **value) else 202
+    except (HTTPRefusal, RunUnavailable) as error:
+        told |= {"status": error.status, **body_of(error)}
+    who, now = Identity(run_id=run_id), time.time()
+    return encode(StreamllEvent(event_type=TOLD, data=told, identity=who, timestamp=now))
+
+
+class GivenAll(NamedTuple):
+    """What came of the answers of one request."""
+
+    before: Position
+    """How far the run had come before."""
+    questions: frozenset[str]
+    late: list[dict[str, str]]
+    """The ``place`` of each answer that came too late, and the ``reason``: the run goes on all the same, with
+    what was answered first."""
+
+
+async def give_all(
+    service: Service,
+    permit: Permit,
+    answers: Mapping[str, Any],
+    approval: Callable[[Any], Any] = lambda value: value,
+) -> GivenAll:
+    """Give what a client of a chat wire answers: to questions of one run, by the ids it knows.
+
+    Args:
+        answers: JSON, or ``DECLINED``.
+        approval: makes of an answer to an approval what ``streamll.approve`` takes.
+
+    Raises:
+        HTTPRefusal, RunUnavailable: as ``give`` does; 404 for ids that are none. Answers before
+            that one have been given.
+    """
+    try:
+        named = {name: read_id(name) for name in answers}
+    except ValueError as error:
+        raise HTTPRefusal(404, str(error)) from None
+    run_ids = {run_id for run_id, _ in named.values()}
+    if len(run_ids) != 1:
+        raise HTTPRefusal(400, "a request answers questions of one run")
+    [run_id], late = run_ids, []
+    view = await service.runner.view(run_id)
+    asked = [each for each in view.open.values() if isinstance(each, Question)]
+    approvals = {each.question_id for each in asked if each.tool is not None}
+    for name, value in answers.items():
+        given = approval(value) if named[name][1] in approvals else value
+        said = {} if given is DECLINED else {"value": given}
+        try:
+            await give(service, permit, run_id, named[name][1], **said)
+        except HTTPRefusal as error:
+            if error.status != CLOSED:
+                raise
+            late.append({"place": name, "reason": str(error)})
+    position = Position(run_id, AFTER_EVERYTHING if view.end is not None else view.seq)
+    return GivenAll(position, frozenset(question for _, question in named.values()), late)
 
 
 class WrongAnswerRefused(InvalidRequest):

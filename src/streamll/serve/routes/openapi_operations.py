@@ -128,6 +128,10 @@ SCHEMAS: dict[str, Schema] = {
                         "description": "The first line of its inputs, where events carry inputs.",
                     },
                     "context": {**OBJECT, "description": "Its numbers and short texts."},
+                    "open_questions": {
+                        "type": "integer",
+                        "description": "How many wait for an answer, where that is known.",
+                    },
                 }
             ),
         ]
@@ -239,6 +243,11 @@ VERCEL_BODY = record(
         "program": TEXT,
         "inputs": INPUTS,
         "ai_version": _AI_VERSION,
+        "answers": {
+            **OBJECT,
+            "description": "Answers by approval, beside those in the last message: the run that has "
+            "asked goes on.",
+        },
     },
     "messages",
 )
@@ -248,7 +257,7 @@ _START_CHAT = Operation(
     body=VERCEL_BODY,
     query={"program": TEXT, "ai_version": _AI_VERSION},
     also=(EVENTS,),
-    errors=(400, 404, 408, 413, 415, 429, 503),
+    errors=(400, 403, 404, 408, 413, 415, 422, 429, 503),
     description=f"{CONVERSATION} See {AI_SDK}.",
 )
 _RESUME_CHAT = Operation(
@@ -275,6 +284,7 @@ _AGUI_BODY = record(
         "state": {},
         "tools": listed(OBJECT),
         "context": listed(OBJECT),
+        "resume": {**listed(OBJECT), "description": "Answers to a run, which then goes on."},
         "forwardedProps": {
             "description": "An object's `inputs` are the program's inputs that no message fills."
         },
@@ -287,7 +297,7 @@ _START_AGENT = Operation(
     body=_AGUI_BODY,
     query={"program": TEXT, "stop_on_leave": TEXT},
     also=(EVENTS,),
-    errors=(400, 404, 408, 413, 415, 429, 503),
+    errors=(400, 403, 404, 408, 413, 415, 422, 429, 503),
     description=f"{CONVERSATION} See {AGUI}.",
 )
 _CONNECT_TO_AGENT = Operation(

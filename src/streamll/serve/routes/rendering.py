@@ -17,6 +17,7 @@ from streamll.serve.web.requests import HTTPRefusal, InvalidRequest
 
 AGUI_VERSION = tuple(map(int, PROTOCOL_VERSION.split(".")))
 VERCEL_NAMES = {form.version: form.name for form in VERCEL_FORMATS}
+VERCEL_APPROVES = {form.name: form.approves for form in VERCEL_FORMATS}
 KNOWN = {str(version): version for version in VERCEL_NAMES if version}
 AI_VERSION = "ai_version"
 

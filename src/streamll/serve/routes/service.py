@@ -157,12 +157,14 @@ class Service:
             raise HTTPRefusal(503, "this server has as many readers as it may")
 
     @contextlib.contextmanager
-    def reader(self, *, can_return: bool, stops: str | None = None) -> Iterator[None]:
+    def reader(
+        self, *, can_return: bool, leave: Callable[[], None] = lambda: None
+    ) -> Iterator[None]:
         """Count this task as one that sends to a reader.
 
         Args:
             can_return: the client knows how to resume, so ``drain`` may cancel the task.
-            stops: the run that is stopped when the reader leaves.
+            leave: called when the reader has left.
         """
         task = asyncio.current_task()
         assert task is not None
@@ -172,8 +174,7 @@ class Service:
             yield
         finally:
             del self.readers[task]
-            if stops is not None:
-                self.runner.cancel_here(stops)
+            leave()
 
     def respond(
         self,
@@ -190,11 +191,15 @@ class Service:
             body = sse_of_log(self.run_log, position, RunWriter(form, frames=True))
             return body if sent is None else _then(body, sent)
 
+        def leave() -> None:
+            if stop_on_leave and not form.left:
+                self.runner.cancel_here(position.run_id)
+
         return StreamingBody(
             chunks,
             {**HEADERS, **form.headers, "x-streamll-run": position.run_id},
             self.limits,
-            self.reader(can_return=can_return, stops=position.run_id if stop_on_leave else None),
+            self.reader(can_return=can_return, leave=leave),
         )
 
     async def stops_on_leave(self, request: HTTPConnection, run_id: str) -> bool:

@@ -8,6 +8,8 @@ A run goes on when its reader leaves. Who comes back gets its message from the b
 process: as long as the run is under way, and for ``RESUMABLE_S`` after its end, unless this process
 has sent the end to somebody before; then nothing is missing, and the answer is 204. A page that knows
 that it was cut asks with ``?after=-1``, and gets the run also later.
+
+A request whose last message has responses to approvals gives them and goes on with the run that has asked.
 """
 
 from __future__ import annotations
@@ -18,13 +20,15 @@ from typing import Any, NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
+from streamll.core.events import Answer
 from streamll.core.positions import Position
 from streamll.serve.formats import RenderOptions, make_format
 from streamll.serve.formats.vercel import VercelFormat
 from streamll.serve.inputs.wires import vercel as wire
 from streamll.serve.programs import Served
+from streamll.serve.routes.answers import give_all
 from streamll.serve.routes.inputs import inputs_from
-from streamll.serve.routes.rendering import AI_VERSION, VERCEL_NAMES, ai_version
+from streamll.serve.routes.rendering import AI_VERSION, VERCEL_APPROVES, VERCEL_NAMES, ai_version
 from streamll.serve.routes.service import Sent, Service
 from streamll.serve.web import requests
 from streamll.serve.web.requests import HTTPRefusal
@@ -48,13 +52,22 @@ async def start(service: Service, request: Request) -> Response:
     named = request.path_params.get("program") or request.query_params.get("program")
     program = service.program(named or body.get("program"))
     form = VERCEL_NAMES[_version_in(request, body.get(AI_VERSION)) or service.ai_version]
+    answers = wire.answers_in(body)
+    if answers:
+        given = await give_all(service, request.state.permit, answers)
+        seq = wire.reached_in(body)
+        position = given.before if seq is None else Position(given.before.run_id, seq)
+        if not await service.runner.has_more(position):
+            position = given.before
+        options = _options(program, notices=given.late, answered=given.questions, continues=True)
+        return _respond(service, request, position, form, options, chat or position.run_id)
     context = {} if chat is None else {"chat_id": chat}
     inputs = inputs_from(program, wire.messages_of, body, body.get("inputs"))
     about = {"program": program.name, "form": form}
     run_id = await service.start(
         request.state.permit, program, inputs, context=context, chat=chat, about=about
     )
-    return _respond(service, request, Position(run_id), form, program, chat or run_id)
+    return _respond(service, request, Position(run_id), form, _options(program), chat or run_id)
 
 
 async def resume(service: Service, request: Request) -> Response:
@@ -75,7 +88,9 @@ async def resume(service: Service, request: Request) -> Response:
     name = request.query_params.get("program") or found.program
     program = service.programs.get(name or "") or service.only
     form = form or VERCEL_NAMES[service.ai_version]
-    return _respond(service, request, position, form, program, chat)
+    answered = await _answered(service, found.run_id) if VERCEL_APPROVES[form] else ()
+    options = _options(program, answered=answered)
+    return _respond(service, request, position, form, options, chat)
 
 
 async def stop(service: Service, request: Request) -> Response:
@@ -116,15 +131,30 @@ def _sent(request: Request, run_id: str, chat: str) -> Sent:
     return run_id, chat, request.state.permit.who
 
 
+async def _answered(service: Service, run_id: str) -> set[str]:
+    """The questions of a run that have had their end, at which no stream needs to."""
+    history = service.run_log.history(Position(run_id))
+    return {
+        item.event.question_id
+        async for items in history
+        for item in items
+        if isinstance(item.event, Answer)
+    }
+
+
+def _options(program: Served | None, **own: Any) -> RenderOptions:
+    return RenderOptions(text=None if program is None else program.reply, interrupts=True, **own)
+
+
 def _respond(
     service: Service,
     request: Request,
     position: Position,
     name: str,
-    program: Served | None,
+    options: RenderOptions,
     chat: str,
 ) -> Response:
-    form = make_format(name, RenderOptions(text=None if program is None else program.reply))
+    form = make_format(name, options)
     assert isinstance(form, VercelFormat)
 
     def sent() -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -51,7 +51,8 @@ class ResumeEntry(msgspec.Struct, rename="camel"):
     """An answer to an interrupt."""
 
     interrupt_id: str
-    status: str
+    status: Literal["resolved", "cancelled"]
+    payload: Any = None
 
 
 class RunAgentInput(msgspec.Struct, rename="camel", kw_only=True):

@@ -44,6 +44,36 @@ def messages_of(body: dict[str, Any]) -> list[Message]:
     return read_messages(body.get("messages"), _message)
 
 
+def answers_in(body: dict[str, Any]) -> dict[str, Any]:
+    """What the person has answered since the last request, by the client's ids of questions.
+
+    Responses to approvals are in the last message, if it is the assistant's; ``answers`` of the body, an
+    object, has others, and arguments to change.
+    """
+    own = body.get("answers")
+    messages = body.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    parts = last.get("parts") if isinstance(last, dict) and last.get("role") == "assistant" else ()
+    answers: dict[str, Any] = {}
+    for part in parts if isinstance(parts, list) else ():
+        if isinstance(part, dict) and part.get("state") == "approval-responded":
+            said = part.get("approval")
+            if isinstance(said, dict) and isinstance(said.get("id"), str):
+                reason = said.get("reason")
+                because = {"reason": reason} if isinstance(reason, str) else {}
+                answers[said["id"]] = {"allow": said.get("approved"), **because}
+    return {**answers, **own} if isinstance(own, dict) else answers
+
+
+def reached_in(body: dict[str, Any]) -> int | None:
+    """The number of the run's event up to which the last message has it, if it says so."""
+    messages = body.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    metadata = last.get("metadata") if isinstance(last, dict) else None
+    seq = metadata.get("seq") if isinstance(metadata, dict) else None
+    return seq if isinstance(seq, int) and seq >= 0 else None
+
+
 def _message(message: dict[str, Any], place: str) -> Message:
     role = message["role"]
     if role not in ROLES:
@@ -159,5 +189,7 @@ def _tool(part: dict[str, Any], place: str) -> Iterator[Part]:
     yield ToolCall(id=called, name=name, arguments=json.dumps(part.get("input")))
     if state == "output-available":
         yield ToolResult(id=called, name=name, value=part.get("output"))
+    elif state == "output-denied":
+        yield ToolResult(id=called, name=name, value=f"The call of {name} was refused")
     elif state == "output-error":
         yield ToolResult(id=called, name=name, value=part.get("errorText"), failed=True)

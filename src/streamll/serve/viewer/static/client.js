@@ -256,10 +256,10 @@
         this.token = other;
       }
     }
-    /** An answer of 2xx, or an error that says what is wrong. */
-    async ok(url, init) {
+    /** An answer of 2xx, or an error that says what is wrong; `codes`: what statuses mean here. */
+    async ok(url, init, codes) {
       const answer = await this.fetch(url, init);
-      if (!answer.ok) throw await refusal(answer);
+      if (!answer.ok) throw await refusal(answer, codes);
       return answer;
     }
   };
@@ -267,8 +267,8 @@
     const seconds = Number(answer.headers.get("retry-after") ?? NaN);
     return seconds >= 0 ? seconds * 1e3 : void 0;
   }
-  async function refusal(answer) {
-    const { status } = answer, codes = { 404: "not_found", 429: "busy" };
+  async function refusal(answer, more) {
+    const { status } = answer, codes = { 404: "not_found", 429: "busy", ...more };
     const body = await answer.json().catch(() => null);
     const said = body?.error?.message ?? body?.error ?? body?.message ?? body?.detail;
     const message = typeof said === "string" ? said : `the server answers ${status}`;
@@ -704,23 +704,28 @@
       if (this.state.usage) return;
       await this.ask(id, "", { method: "DELETE" });
     }
-    /** Answer a question of the run (one of `snapshot().questions`). The server checks the value by its schema: `refused`. */
-    async answer(questionId, value) {
-      await this.respond({ question_id: questionId, value });
+    /**
+     * Answer a question of the run (one of `snapshot().questions`); `by`: who does, where the token does not say it.
+     * True once the program has the answer; false if so far only the log has it. Rejects with the codes `wrong`, `closed`, `forbidden`.
+     */
+    answer(questionId, value, by) {
+      return this.respond({ question_id: questionId, value, by });
     }
     /** Decline to answer: the program goes on with its default, or fails. */
-    async decline(questionId) {
-      await this.respond({ question_id: questionId, decline: true });
+    decline(questionId, by) {
+      return this.respond({ question_id: questionId, decline: true, by });
     }
     async respond(body) {
-      await this.ask(await this.started, "/answers", { method: "POST", headers: JSON_BODY, body: JSON.stringify(body) });
+      const init = { method: "POST", headers: JSON_BODY, body: JSON.stringify(body) };
+      const answer = await this.ask(await this.started, "/answers", init, { 403: "forbidden", 409: "closed", 422: "wrong" });
+      return answer.status === 200;
     }
     /** A request to the run itself. */
-    async ask(id, path, init) {
+    async ask(id, path, init, codes) {
       const url = this.way.url?.(id);
       if (!url) throw new StreamllError("refused", "where this run comes from, nothing can be asked of it");
       if (path) url.pathname += path;
-      return this.way.http.ok(url, init);
+      return this.way.http.ok(url, init, codes);
     }
     /** End the reading, for all readers and for good. It does not stop the run. */
     close() {

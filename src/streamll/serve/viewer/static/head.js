@@ -5,7 +5,7 @@ const { element, set, seconds, count, tokens, usage, money } = streamll;
 const $ = (id) => document.getElementById(id);
 
 const STATUS_WORDS = {
-  running: "running", ended: "done", failed: "failed", cancelled: "stopped", lost: "lost", unfinished: "unfinished",
+  running: "running", asking: "waits for an answer", ended: "done", failed: "failed", cancelled: "stopped", lost: "lost", unfinished: "unfinished",
   away: "no connection",
 };
 

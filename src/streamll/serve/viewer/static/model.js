@@ -59,6 +59,7 @@ class Run {
     this.context = {};
     this.nodes = new Map();
     this.story = []; // nodes and remarks in the order they began
+    this.questions = new Map(); // what it has asked people, by its id
     this.tokens = 0;
     this.latest = new Map(); // the latest call of each predictor, by kind
     this.changed = new Set(); // nodes to draw anew
@@ -73,6 +74,8 @@ class Run {
     if (STATUS[type]) return this.ended(event);
     if (type === "run.start") { this.program = event.program; this.start = at; return; }
     if (type === "stream.gap") { this.lost += event.count; return this.remark("lost", `${lost(event.count)} here: ${event.reason}`, event); }
+    if (type === "question") return this.asks(event);
+    if (type === "answer") return this.answers(event);
     if (type === "status") return this.remark("status", event.message, event);
     const [kind, what] = split(type);
     if (KINDS[kind] && what === "start") return this.started(KINDS[kind], event);
@@ -201,6 +204,27 @@ class Run {
     for (const node of this.nodes.values()) {
       if (node.status === "running") { node.status = "left"; node.end = event.timestamp; this.changed.add(node); }
     }
+  }
+
+  asks(question) {
+    const asked = { kind: "question", question, answer: null, start: question.timestamp, remark: true, id: `question-${question.question_id}` };
+    this.questions.set(question.question_id, asked);
+    this.story.push(asked);
+    this.changed.add(asked);
+  }
+
+  answers(event) {
+    const asked = this.questions.get(event.question_id);
+    if (!asked) return;
+    asked.answer = event;
+    this.changed.add(asked);
+  }
+
+  /** How many wait for an answer. */
+  get waits() {
+    let open = 0;
+    if (this.status === "running") for (const { answer } of this.questions.values()) if (!answer) open++;
+    return open;
   }
 
   remark(kind, text, event) {

@@ -5,8 +5,10 @@
 const { element, Card, Markdown } = streamll;
 
 class Output {
-  constructor(box) {
+  /** `asking(thing)`: how a question that the run asks is answered, `{answer, barred}`. */
+  constructor(box, asking) {
     this.box = box;
+    this.asking = asking;
     this.reset();
     Markdown.onChange(() => { for (const card of this.cards.values()) card.draw?.(); });
   }
@@ -19,7 +21,8 @@ class Output {
     const changed = [...run.changed];
     run.changed.clear();
     for (const thing of changed) {
-      if (thing.remark) this.remark(thing);
+      if (thing.question) this.question(thing);
+      else if (thing.remark) this.remark(thing);
       else if (worthACard(thing)) this.card(thing).draw();
     }
     return changed.length;
@@ -35,6 +38,15 @@ class Output {
     }
     return card;
   }
+  question(thing) {
+    const known = this.cards.get(thing.id);
+    if (known) { known.draw(); return; }
+    const { answer, barred } = this.asking(thing), made = new streamll.Question(thing, answer, barred);
+    made.box.dataset.start = thing.start;
+    this.cards.set(thing.id, made);
+    this.box.append(made.box);
+  }
+  tick() { for (const card of this.cards.values()) card.tick?.(); }
   remark(thing) {
     if (this.cards.has(thing.id)) return;
     const line = element("p", `remark ${thing.kind}`, thing.text);

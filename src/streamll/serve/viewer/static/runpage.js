@@ -27,7 +27,7 @@ class RunPage {
     this.missed = false; // the list was asked for this run, since it did not have it
     this.at = null; // the moment that is shown; null while it goes on
     this.heard = { last: null, at: 0, now: 0 };
-    this.output = new streamll.Output($("output"));
+    this.output = new streamll.Output($("output"), (thing) => this.asking(thing));
     this.timeline = new streamll.Timeline($("timeline"), $("axis"), (node) => toCard(node));
     this.controls = new streamll.Controls(() => this.player, source.live, () => this.toEnd());
     $("stop").addEventListener("click", async () => {
@@ -46,6 +46,7 @@ class RunPage {
     this.player = shown;
     this.fresh = true;
     this.at = at;
+    this.barred = { run: !this.source.live }; // no answers are taken
     this.missed = false;
     $("nothing").hidden = true;
     $("shown").hidden = false;
@@ -110,6 +111,7 @@ class RunPage {
       this.drawnTimelineAt = time;
       this.timeline.draw(run, now, player.following && !player.over ? now : player.start + player.length);
       this.drawHead(run, now);
+      this.output.tick();
     }
     this.controls.draw();
     const at = player.following || player.playing ? null : player.at;
@@ -128,13 +130,20 @@ class RunPage {
     return this.heard.now;
   }
 
+  /** A question that has been answered, at whatever moment, is one to read. */
+  asking({ question }) {
+    const id = this.id, closed = this.player.events.some((event) => event.event_type === "answer" && event.question_id === question.question_id);
+    const answer = this.source.live && !closed && !this.barred.run && !this.player.over ? (body) => this.source.answer(id, body) : null;
+    return { answer, barred: this.barred };
+  }
+
   drawHead(run, now) {
     const player = this.player, live = this.source.live, goesOn = player.following && !player.over;
     if (live && !this.missed && this.page.listed(run.id) === undefined) {
       this.missed = true; // it is new, or the list has only others
       this.page.refreshSoon();
     }
-    const status = goesOn && !live ? "unfinished" : goesOn && this.page.trouble() ? "away" : run.status;
+    const status = goesOn && !live ? "unfinished" : goesOn && this.page.trouble() ? "away" : run.waits ? "asking" : run.status;
     if (streamll.drawHead(run, status, now)) {
       if (live && player.over) this.page.refreshSoon();
       if (player.following) document.title = `${run.program || "run"} · ${streamll.STATUS_WORDS[status]}`;

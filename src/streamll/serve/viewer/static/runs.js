@@ -66,7 +66,7 @@ class RunList {
 
   tell(item, run) {
     const [dot, program, question, when, took] = item.firstChild.children;
-    const status = (run.run_id === this.chosen && this.over()) || run.status;
+    const status = (run.run_id === this.chosen && this.over()) || (run.open_questions ? "asking" : run.status);
     const title = run.title || streamll.titleOf(this.started.get(run.run_id)?.inputs);
     dot.dataset.status = status;
     dot.title = streamll.STATUS_WORDS[status] || status;

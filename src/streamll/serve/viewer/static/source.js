@@ -48,7 +48,7 @@ class Server {
     const body = await answer.json();
     if (!answer.ok) {
       const said = typeof body.error === "string" ? body.error : body.error?.message || body.message || body.detail || `the server says ${answer.status}`;
-      throw Object.assign(new Error(said), { problems: body.problems });
+      throw Object.assign(new Error(said), { problems: body.problems, status: answer.status });
     }
     return body;
   }
@@ -56,7 +56,7 @@ class Server {
   async runs(query) {
     if (!this.only) return this.json(query ? `runs?${query}` : "runs");
     const run = await this.json(`runs/${this.only}`);
-    return { runs: [{ run_id: this.only, program: run.program || "run", status: run.status, started_at: run.started_at, ended_at: run.ended_at }] };
+    return { runs: [{ run_id: this.only, program: run.program || "run", status: run.status, started_at: run.started_at, ended_at: run.ended_at, open_questions: (run.questions || []).length }] };
   }
   async report(id) {
     const answer = await this.fetch(`runs/${encodeURIComponent(id)}/report`);
@@ -70,6 +70,9 @@ class Server {
       headers: { "content-type": "application/json" },
       body: JSON.stringify({ program, inputs }),
     });
+  }
+  answer(id, body) {
+    return this.json(`runs/${encodeURIComponent(id)}/answers`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
   }
   stop(id) { return this.json(`runs/${encodeURIComponent(id)}`, { method: "DELETE" }); }
 
