@@ -106,7 +106,9 @@ class Firefox:
         self.problems: list[str] = []
         """Errors in the scripts of pages, and dialogs they have opened."""
         self.tell("session.new", capabilities={})
-        self.tell("session.subscribe", events=["log.entryAdded", "browsingContext.userPromptOpened"])
+        self.tell(
+            "session.subscribe", events=["log.entryAdded", "browsingContext.userPromptOpened"]
+        )
 
     def tell(self, method: str, **params: Any) -> Any:
         self._number += 1
@@ -124,7 +126,11 @@ class Firefox:
     def _hear(self, method: str | None, params: dict[str, Any]) -> None:
         if method == "browsingContext.userPromptOpened":
             self.problems.append(f"dialog: {params['message']}")
-        elif method == "log.entryAdded" and params["type"] == "javascript" and params["level"] == "error":
+        elif (
+            method == "log.entryAdded"
+            and params["type"] == "javascript"
+            and params["level"] == "error"
+        ):
             self.problems.append(params["text"])
 
     def new_page(self, url: str) -> Page:
@@ -198,7 +204,9 @@ class Page:
         Path(path).write_bytes(base64.b64decode(data))
 
     def _act(self, kind: str, *actions: dict[str, Any]) -> None:
-        self._tell("input.performActions", actions=[{"type": kind, "id": kind, "actions": list(actions)}])
+        self._tell(
+            "input.performActions", actions=[{"type": kind, "id": kind, "actions": list(actions)}]
+        )
 
     def _tell(self, method: str, **params: Any) -> Any:
         return self._browser.tell(method, context=self._context, **params)
