@@ -11,17 +11,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Exit, Option
 
+from streamll.cli.asking import ask
 from streamll.cli.command import FAILED, BaseURL, Pace, Problem, in_one_line
 from streamll.cli.inputs import given_inputs, named_texts
 from streamll.cli.models import AUTO, PACE_S, PRACTICE, chat_model
 from streamll.cli.partners import ModelPartner, Partner, ProgramPartner
 from streamll.cli.run import find_function, find_served, model_for
 from streamll.core.errors import StreamllError
-from streamll.core.events import Event, LMWaiting, ToolStart
+from streamll.core.events import Event, LMWaiting, Question, ToolStart
 from streamll.terminal.output import Output
 from streamll.terminal.text import amount, cells, clean, fold, head, one_line, seconds
 
@@ -348,8 +349,15 @@ class Conversation:
     def _answer(self, text: str) -> None:
         screen = self.screen
         waiting = WaitingLine(screen)
-        turn = self.partner.turn(self.session, self.branch, text, waiting)
         written = TypingOut(screen.write, screen.width, INDENT if screen.interactive else "")
+
+        def asks(question: Question, run: Any) -> None:
+            waiting.end()
+            written.end()
+            ask(screen, question, run)
+
+        asked = asks if screen.interactive else None
+        turn = self.partner.turn(self.session, self.branch, text, waiting, asked)
         if screen.interactive:
             screen.write("\n")
         try:
