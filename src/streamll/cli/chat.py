@@ -19,7 +19,7 @@ from streamll.cli.asking import ask
 from streamll.cli.command import FAILED, BaseURL, Pace, Problem, in_one_line
 from streamll.cli.inputs import given_inputs, named_texts
 from streamll.cli.models import AUTO, PACE_S, PRACTICE, chat_model
-from streamll.cli.partners import ModelPartner, Partner, ProgramPartner
+from streamll.cli.partners import Ask, ModelPartner, Partner, ProgramPartner
 from streamll.cli.run import find_function, find_served, model_for
 from streamll.core.errors import StreamllError
 from streamll.core.events import Event, LMWaiting, Question, ToolStart
@@ -350,14 +350,8 @@ class Conversation:
         screen = self.screen
         waiting = WaitingLine(screen)
         written = TypingOut(screen.write, screen.width, INDENT if screen.interactive else "")
-
-        def asks(question: Question, run: Any) -> None:
-            waiting.end()
-            written.end()
-            ask(screen, question, run)
-
-        asked = asks if screen.interactive else None
-        turn = self.partner.turn(self.session, self.branch, text, waiting, asked)
+        asks = self._asking_between(waiting, written)
+        turn = self.partner.turn(self.session, self.branch, text, waiting, asks)
         if screen.interactive:
             screen.write("\n")
         try:
@@ -385,6 +379,16 @@ class Conversation:
             screen.write("\n")
         if ending:
             screen.note(f"{INDENT}{ending}", style)
+
+    def _asking_between(self, waiting: WaitingLine, written: TypingOut) -> Ask | None:
+        """What asks the questions of a program, if somebody is there."""
+
+        def asks(question: Question, run: Any) -> None:
+            waiting.end()
+            written.end()
+            ask(self.screen, question, run)
+
+        return asks if self.screen.interactive else None
 
     def _command(self, name: str = "", argument: str = "") -> bool:
         """Run a ``/`` command. False: quit."""
