@@ -96,7 +96,7 @@ def test_questions_are_in_the_span_that_asks(telemetry):
         with streamll.stream(dspy.Tool(asks, name="asks"), sinks=[sink])() as events:
             for event in events:
                 if event.event_type == "question":
-                    events.answer(event, True if event.tool else "…")  # noqa: FBT003
+                    events.answer(event, True if event.tool else "…")
         told = telemetry.span("execute_tool asks").events
         assert [each.name.removeprefix("streamll.") for each in told] == ["question", "answer"] * 2
         approval, answer, free_question, _ = (dict(each.attributes) for each in told)
