@@ -70,7 +70,9 @@ def main(log, model_url, lost_seconds, names=()):
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         print(listening.getsockname()[1])
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
+        config = uvicorn.Config(
+            app, log_level="warning", timeout_graceful_shutdown=5, timeout_keep_alive=BOUND
+        )
         uvicorn.Server(config).run(sockets=[listening])
 
 

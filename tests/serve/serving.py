@@ -10,6 +10,11 @@ import time
 import httpx
 import uvicorn
 
+KEPT_S = 60
+"""How long a connection is kept for the next request. After uvicorn's 5 s, a client on a busy machine may
+ask in the moment in which it is closed.
+"""
+
 
 def wait_until(condition, seconds=60, what="it"):
     deadline = time.monotonic() + seconds
@@ -27,7 +32,9 @@ class Server:
         self._socket.bind(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, **options)
+        config = uvicorn.Config(
+            app, log_level="warning", timeout_graceful_shutdown=5, timeout_keep_alive=KEPT_S, **options
+        )
         self._uvicorn = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self._uvicorn.run, kwargs={"sockets": [self._socket]}, daemon=True
