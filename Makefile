@@ -40,6 +40,7 @@ demo: $(READY)
 test: $(READY)
 	@sh scripts/servers.sh .cache/servers
 	@sh scripts/chromium.sh .cache/chromium
+	@sh scripts/firefox.sh .cache/firefox
 	$(PYTEST) $(ARGS)
 
 quick: $(READY)
@@ -48,6 +49,7 @@ quick: $(READY)
 coverage: $(READY)
 	@sh scripts/servers.sh .cache/servers
 	@sh scripts/chromium.sh .cache/chromium
+	@sh scripts/firefox.sh .cache/firefox
 	$(PYTEST) --cov --cov-report term:skip-covered $(ARGS)
 
 check: $(READY)

@@ -80,12 +80,16 @@ def log_in(broker: str, folder: str) -> Iterator[str]:
     if broker == "sqlite":
         yield f"sqlite:///{folder}/log.db"
         return
-    server = {
-        "redis": lambda: servers.RedisServer(Path(folder), servers.redis_binary()),
-        "rabbitmq": lambda: servers.RabbitMQServer(Path(folder)),
-    }[broker]()
-    with servers.running(server):
+    server = servers.started(
+        {
+            "redis": lambda: servers.RedisServer(Path(folder), servers.redis_binary()),
+            "rabbitmq": lambda: servers.RabbitMQServer(Path(folder)),
+        }[broker]
+    )
+    try:
         yield server.url
+    finally:
+        server.stop()
 
 
 def measure(what: str, arguments: tuple[str, ...], seconds: float, log: str | None = None) -> None:

@@ -53,7 +53,7 @@ def watch(
 ) -> Watching:
     """Show every DSPy program of this process: fields, steps, tools, turns, retries, cost.
 
-    One line in a script or notebook, before the program runs. Modules that are instrumented with
+    What they ask (``streamll.ask``) is asked at the terminal; not in a notebook's cells. One line in a script or notebook, before the program runs. Modules that are instrumented with
     ``fields`` of their own keep them. ``unwatch()`` or leaving a ``with`` block ends it.
 
     Args:

@@ -331,15 +331,17 @@ def test_waiting_counts_in_no_timeout_of_the_stream():
     _, value = run(Asks(), answer, config=config)
     assert value.answer == "in time"
 
+    over = threading.Event()
+
     class Hangs(dspy.Module):
         def forward(self, **_):
             streamll.ask("?", timeout=0, default="late")
-            while True:
-                streamll.status("…")
+            over.wait(60)
 
     config = streamll.StreamConfig(timeout=0.2)
     with pytest.raises(TotalTimeout), streamll.stream(Hangs(), config=config)(topic="x") as events:
         events.result()
+    over.set()
 
 
 def test_many_runs_wait_in_no_thread_of_their_own(new_threads):

@@ -1,4 +1,7 @@
-"""The example page with ``@streamll/client``, in Chromium: as text and a list grow, cut, reloaded, stopped."""
+"""The example page with ``@streamll/client``: as text and a list grow, cut, reloaded, stopped.
+
+In Chromium, and in Firefox.
+"""
 
 from __future__ import annotations
 
@@ -92,3 +95,53 @@ def test_a_page_shows_a_run_through_cuts_and_reloads_and_stops_one(line, practic
         )
         assert page.evaluate(TWENTY) == [[f"number {number}", ["🎉"]] for number in range(20)]
     assert problems == []
+
+
+def test_firefox_shows_a_run_through_cuts_and_stops_one(line, practice, firefox):
+    practice.script(*[Reply(REPLY, hold_after=60)] * 2)
+    page = firefox(line.url)
+    page.click("button")
+    page.wait_text("#answer", "wörd3🎉")
+    line.cut()
+    page.wait_text("#status", "connecting again…")
+    line.join()
+    page.wait_text("#status", "running")
+    practice.requests[0].wait_held()
+    practice.release()
+    page.wait_text("#status", "ended")
+    assert page.texts("#answer, #next li") == [WORDS, *NEXT]
+    page.click("button")
+    page.wait_text("#status", "running")
+    page.wait_text("#answer", "wörd3🎉")
+    page.click("#stop")
+    page.wait_text("#status", "cancelled")
+    assert page.evaluate("() => document.querySelector('#stop').disabled")
+    practice.requests[1].wait_closed(timeout=60)
+
+
+SOCKET = """async () => {
+  const { startRun } = await import("/client.js");
+  globalThis.socketRun = startRun("llm", { inputs: { question: "?" }, transport: "websocket" });
+  socketRun.subscribe(() => {});
+}"""
+
+
+def test_firefox_reads_on_over_a_websocket_and_twenty_runs_at_once(line, practice, firefox):
+    practice.script(Reply(REPLY, hold_after=60))
+    page = firefox(line.url)
+    page.evaluate(SOCKET)
+    page.wait("() => socketRun.text('answer').includes('wörd3🎉')")
+    line.cut()
+    page.wait("() => socketRun.snapshot().connection.state === 'waiting'")
+    line.join()
+    practice.requests[0].wait_held()
+    practice.release()
+    page.wait("() => socketRun.status === 'ended'")
+    assert page.evaluate("() => [socketRun.text('answer'), socketRun.value('next_questions')]") == [
+        WORDS,
+        NEXT,
+    ]
+    practice.respond(
+        lambda request: {"answer": request.inputs["question"], "next_questions": '["🎉"]'}
+    )
+    assert page.evaluate(TWENTY) == [[f"number {number}", ["🎉"]] for number in range(20)]

@@ -1,6 +1,6 @@
 """Both packages as npm packs them, in a project of their own: ``examples/react``, built with Vite.
 
-They are installed, checked under ``strict``, read a run in Node, and show one in Chromium: typed fields that grow,
+They are installed, checked under ``strict``, read a run in Node, and show one in Chromium and in Firefox: typed fields that grow,
 a connection that is lost, stop, and a reload.
 """
 
@@ -155,3 +155,27 @@ def test_the_page_shows_findings_as_they_grow_through_a_lost_connection_and_a_re
         page.get_by_text("Done", exact=True).wait_for()
         assert count.text_content() == "2 found"
     assert errors == []
+
+
+def test_firefox_shows_findings_as_they_grow_and_stops(practice, line, firefox):
+    practice.script(HELD, HELD)
+    page = firefox(line.url)
+    ask, stop = "form button", "form button[type=button]"
+    page.click(ask)
+    page.wait_text("#count", "2 found so far")
+    assert page.texts("li") == [f"{TITLES[0]} in line 1", "SQL"]
+    line.cut()
+    page.wait_text(".streamll-status", "Trying again")
+    line.join()
+    practice.requests[0].wait_held()
+    practice.release()
+    page.wait_text(".streamll-status", "Done")
+    assert page.texts("li") == [f"{TITLES[0]} in line 1", f"{TITLES[1]} in line 4"]
+    assert page.texts("[data-field=summary] dd") == [REPLY["summary"]]
+    page.click(ask)
+    page.wait_text("#count", "2 found so far")
+    page.reload()
+    page.wait_text("#count", "2 found so far")
+    page.click(stop)
+    page.wait_text(".streamll-status", "Stopped")
+    practice.requests[1].wait_closed(timeout=60)

@@ -60,8 +60,11 @@ async def ask_async(
     """``ask`` on an event loop: ``await`` the answer.
 
     Args:
-        question, schema, default, timeout, to: as ``ask`` takes them; ``timeout`` in seconds, by
-            default for ever.
+        question: as ``ask`` takes it, and so are the others.
+        schema: the answer's type, by default ``str``.
+        default: the value where nobody answers.
+        timeout: in seconds, by default for ever.
+        to: whose answer is wanted.
 
     Raises:
         NobodyToAsk, QuestionLapsed, QuestionWithdrawn, ConfigurationError: as ``ask`` does.

@@ -140,6 +140,9 @@ class Question:
         facts = {"question_id": self.id, "schema": self.answers.schema, "lapses_at": lapses_at}
         run = self._questions.run
         self.scope.check()
+        for receiver in self.scope.receivers:
+            if (take := getattr(receiver, "take_question", None)) is not None:
+                take(self)  # it asks a person itself, once it has the event
         with run.lock:
             if run.closed:
                 raise NobodyToAsk("the run has ended, so nobody sees the question")

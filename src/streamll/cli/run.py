@@ -80,7 +80,10 @@ def run(
     ] = None,
     include: Include = None,
 ) -> None:
-    """Run a program of yours and watch it."""
+    """Run a program of yours and watch it.
+
+    What it asks (streamll.ask) is asked at the terminal.
+    """
     if as_json and web:
         raise Problem("--json and --web exclude each other; choose one")
     if view is not ViewChoice.auto and (as_json or web):

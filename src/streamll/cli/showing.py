@@ -66,8 +66,11 @@ class Showing:
 
         if self.lines is None and not self.web:
             sinks = [TerminalSink(self.view), *sinks]
+        answered = any(getattr(each, "takes_answers", False) for each in sinks)
         try:
-            streamed = streamll.stream(program, fields=fields, sinks=sinks, keep_text=False)
+            streamed = streamll.stream(
+                program, fields=fields, sinks=sinks, keep_text=False, questions=answered
+            )
         except (UnknownFieldError, ConfigurationError) as error:
             raise Problem(str(error)) from error
         with streamed(**inputs) as events:

@@ -1,5 +1,7 @@
 """The sink that shows runs where the program runs: the default if there is no other receiver.
 
+Whoever sits there is asked what a run asks, if standard input is the terminal as well.
+
 Live if standard output is a terminal or a notebook, plain lines otherwise. The drawing itself is
 in ``streamll.terminal``.
 """
@@ -8,8 +10,10 @@ from __future__ import annotations
 
 import os
 import sys
+import weakref
 from typing import TYPE_CHECKING, Any, Literal, TextIO, get_args
 
+from streamll.core import events as ev
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Event
 from streamll.flow.buffer import Policy
@@ -24,7 +28,9 @@ Mode = Literal["auto", "live", "plain"]
 
 
 class TerminalSink(BaseSink):
-    """Shows runs on a terminal.
+    """Shows runs on a terminal, and asks there what they ask (``streamll.ask``).
+
+    It asks where standard input is a terminal, too; not in a notebook, and not on Windows.
 
     Args:
         mode: ``"live"`` draws runs as they grow, ``"plain"`` writes one line per event
@@ -61,9 +67,38 @@ class TerminalSink(BaseSink):
         self.height = height
         self._view: LiveView | LineView | None = None
         self._process = os.getpid()
+        self._asked = _questions()
+
+    @property
+    def takes_answers(self) -> bool:
+        """Whether somebody sits there who can be asked: not in a notebook, a pipe or a file."""
+        from streamll.terminal import keyboard, notebook
+
+        file = self.file if self.file is not None else sys.stdout
+        return is_terminal(file) and keyboard.is_there() and not notebook.in_notebook()
+
+    def take_question(self, question: Any) -> None:
+        """A run is about to ask this, in a ``question`` event."""
+        if self.takes_answers:
+            self._asked[question.id] = question
 
     def handle_batch(self, events: list[Event]) -> None:
-        self._current_view().show(events, id(self))
+        view = self._current_view()
+        view.show(events, id(self))
+        if self._asked:
+            self._ask(events, view)
+
+    def _ask(self, events: list[Event], view: LiveView | LineView) -> None:
+        from streamll.terminal.prompter import prompter
+
+        for event in events:
+            if isinstance(event, ev.Question):
+                question = self._asked.get(event.question_id)
+                if question is not None:
+                    prompter.ask(question, event, view, id(self))
+            elif isinstance(event, ev.Answer):
+                self._asked.pop(event.question_id, None)
+                prompter.end(event.question_id)
 
     def stop(self, timeout: float = 10.0) -> bool:
         """Show everything put so far and restore the terminal.
@@ -72,11 +107,15 @@ class TerminalSink(BaseSink):
         """
         done = super().stop(timeout)
         if self._view is not None and self._process == os.getpid():
+            if self._asked:
+                from streamll.terminal.prompter import prompter
+
+                prompter.leave(id(self))
             self._view.close(id(self))
         return done
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_view": None}
+        return {**super().__getstate__(), "_view": None, "_asked": {}}
 
     def _current_view(self) -> LiveView | LineView:
         """The view in use; between runs, the one that fits the present ``sys.stdout``."""
@@ -103,6 +142,11 @@ class TerminalSink(BaseSink):
             if file is not None and (self.mode == "live" or draws(file)):
                 return live.terminal_view(file, self.width, self.height)
         return lines.LineView(Output(self.file))
+
+
+def _questions() -> weakref.WeakValueDictionary[str, Any]:
+    """Open questions by their ids. Their programs have them as long as they wait."""
+    return weakref.WeakValueDictionary()
 
 
 def draws(file: TextIO) -> bool:

@@ -46,6 +46,7 @@ STYLES = {
     "status": "blue",
     "retry": "yellow",
     "warning": "yellow",
+    "question": "yellow",
     "custom": "dim",
     "citation": "dim",
     "result": "dim",
@@ -79,6 +80,7 @@ class Glyphs:
     dot: str = " · "
     status: str = "› "
     retry: str = "↻ "
+    question: str = "? "
     custom: str = "◦ "
     citation: str = "↗ "
     warning: str = "! "

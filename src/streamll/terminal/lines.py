@@ -7,6 +7,7 @@ with the run or predictor it belongs to.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from streamll.core.run_view import CANCELLED, ENDED, RunView
 from streamll.core.visitor import EventVisitor
 from streamll.terminal import text as tx
 from streamll.terminal import words
+from streamll.terminal.drawing import ASCII, MAX_WIDTH, Glyphs, Line
 from streamll.terminal.output import Output
 
 LINE_DELAY_S = 0.0005
@@ -42,15 +44,36 @@ def _line(label: str, text: Callable[[Any], str]) -> Callable[..., str]:
 class LineView(EventVisitor):
     """Events in, lines out."""
 
+    by_key = False  # the terminal shows what is typed
+
     def __init__(self, output: Output) -> None:
         self._output = output
         self._runs: dict[str, LineRun] = {}
+        self._prompt = ""
+        self._lock = threading.Lock()  # a prompt comes from a thread of its own
 
     def show(self, events: Iterable[ev.Event], source: int = 0) -> None:
         lines = [f"{line}\n" for event in events if (line := self.line(event)) is not None]
         if lines:
             time.sleep(LINE_DELAY_S)
-            self._output.write("".join(lines))
+            with self._lock:
+                self._output.write(f"{self._new_row()}{''.join(lines)}{self._prompt}")
+
+    def prompt(self, lines: Callable[[int, Glyphs], list[Line]] | None) -> None:
+        """Write a prompt, or leave it."""
+        drawn = [] if lines is None else lines(MAX_WIDTH, ASCII)
+        texts = ["".join(text for _, text in line) for line in drawn]
+        with self._lock:
+            before, self._prompt = self._new_row(), "\n".join(texts)
+            self._output.write(f"{before}{self._prompt}")
+
+    def entered(self) -> None:
+        with self._lock:
+            self._prompt = ""
+
+    def _new_row(self) -> str:
+        """What ends the row of a prompt: what is typed there is not ours."""
+        return "\n" if self._prompt else ""
 
     def close(self, source: int = 0) -> None:
         """Nothing is held back, so there is nothing to finish."""

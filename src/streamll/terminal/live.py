@@ -45,6 +45,8 @@ class LiveView:
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _ticker: threading.Thread | None = None
     _is_over: bool = False  # the terminal is gone
+    _prompt: Callable[[int, Glyphs], list[Line]] | None = None
+    by_key = True  # it draws what is typed
 
     @property
     def is_idle(self) -> bool:
@@ -77,6 +79,16 @@ class LiveView:
         run.apply(event, now)
         if run.ended:
             self._ended.append(self._runs.pop((source, run_id)))
+
+    def prompt(self, lines: Callable[[int, Glyphs], list[Line]] | None) -> None:
+        """Show a prompt below the runs, or none."""
+        with self._lock:
+            self._prompt = lines
+            if not self._is_over:
+                self._draw(time.monotonic())
+
+    def entered(self) -> None:
+        """Nothing to do: it is not seen before it is drawn."""
 
     def close(self, source: int = 0) -> None:
         """Leave running runs in the scrollback as they are, and restore the terminal."""
@@ -128,10 +140,13 @@ class LiveView:
             staying += layout.whole(self._outside, width, now, self._glyphs)
             self._outside = RunTree(None, 0.0)
         runs = list(self._runs.values())
-        self._canvas.draw(layout.compose(runs, width, height, now, self._glyphs), staying)
+        prompt = [[], *self._prompt(width, self._glyphs)] if self._prompt is not None else []
+        room = height - len(prompt)
+        drawn = layout.compose(runs, width, room, now, self._glyphs) if room > 0 else []
+        self._canvas.draw([*drawn, *prompt], staying)
         if self._canvas.is_broken:
             self._end()
-        elif not runs:
+        elif not runs and self._prompt is None:
             self._canvas.close()
 
 

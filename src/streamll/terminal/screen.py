@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from streamll.terminal.drawing import Line, columns
+from streamll.terminal.keyboard import in_use
 from streamll.terminal.output import Output
 from streamll.terminal.program_output import ProgramOutput, program_output
 
@@ -125,16 +126,17 @@ class Screen:
 
     def _ask(self, prompt: object = "", /) -> str:
         """Replaces ``input``: the region is removed until the answer has been given."""
-        with self.lock:
-            steps_aside = self.is_open and not self.is_paused
-            if steps_aside:
-                self._give_back()
-                self.is_paused = True
-        try:
-            return self._input(prompt)
-        finally:
-            if steps_aside:
-                self._resume()
+        with in_use:
+            with self.lock:
+                steps_aside = self.is_open and not self.is_paused
+                if steps_aside:
+                    self._give_back()
+                    self.is_paused = True
+            try:
+                return self._input(prompt)
+            finally:
+                if steps_aside:
+                    self._resume()
 
     def _resume(self) -> None:
         with self.lock:

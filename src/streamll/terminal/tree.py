@@ -348,6 +348,8 @@ class RunTree(EventVisitor):
 
     on_reply_part = _note("citation", words.part)
     on_citation = _note("citation", words.citation)
+    on_question = _note("question", words.question)
+    on_answer = _note("result", words.answer)
     on_status = _note("status", lambda event: tx.one_line(event.message))
 
     def on_custom(self, event: ev.StreamllEvent) -> None:

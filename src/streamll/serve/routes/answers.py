@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -18,13 +19,14 @@ from starlette.responses import JSONResponse, Response
 
 from streamll.asking.answers import check
 from streamll.asking.messages import ANSWER, message
-from streamll.core.errors import NoSuchQuestion, QuestionClosed, WrongAnswer
-from streamll.core.events import Answer, Question
+from streamll.core.errors import NoSuchQuestion, QuestionClosed, RunUnavailable, WrongAnswer
+from streamll.core.events import Answer, Identity, Question, StreamllEvent
 from streamll.core.positions import AFTER_EVERYTHING, Position
+from streamll.core.wire import encode
 from streamll.serve.formats.questions import read_id
 from streamll.serve.permits import Permit
 from streamll.serve.routes.service import Service
-from streamll.serve.web.requests import HTTPRefusal, InvalidRequest, read_json
+from streamll.serve.web.requests import HTTPRefusal, InvalidRequest, body_of, read_json
 
 HEARD_S = 5.0
 """How long a process that runs elsewhere has to say what came of an answer."""
@@ -33,6 +35,11 @@ DECLINED: Any = msgspec.UNSET
 """In place of an answer: there will be none."""
 CLOSED = 409
 
+TOLD = "stream.answer"
+MESSAGES = (
+    'an answer is {"type": "answer", "question_id": …, "value": …}, or '
+    '{"type": "decline", "question_id": …}'
+)
 KEYS = {"question_id", "value", "decline", "by"}
 
 
@@ -90,6 +97,28 @@ async def give(
         raise refusal from None
     except NoSuchQuestion as error:
         raise HTTPRefusal(404, str(error)) from None
+
+
+async def give_message(
+    service: Service, permit: Permit, run_id: str, said: Mapping[str, Any]
+) -> bytes:
+    """Give an answer that comes as a message of a WebSocket.
+
+    Returns an event of type ``stream.answer``, in no log and without ``seq``: its ``status`` is that of
+    ``POST /runs/{id}/answers``, beside what else is told of an error.
+    """
+    question_id = said.get("question_id")
+    told: dict[str, Any] = {"question_id": question_id}
+    answers = said["type"] == "answer"
+    try:
+        if not isinstance(question_id, str) or ("value" in said) is not answers:
+            raise HTTPRefusal(400, MESSAGES)  # noqa: TRY301
+        value = {"value": said["value"]} if answers else {}
+        told["status"] = 200 if await give(service, permit, run_id, question_id, **value) else 202
+    except (HTTPRefusal, RunUnavailable) as error:
+        told |= {"status": error.status, **body_of(error)}
+    who, now = Identity(run_id=run_id), time.time()
+    return encode(StreamllEvent(event_type=TOLD, data=told, identity=who, timestamp=now))
 
 
 class GivenAll(NamedTuple):

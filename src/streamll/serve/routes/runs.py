@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -15,6 +16,7 @@ from streamll.serve.inputs.schemas import described
 from streamll.serve.log.index import snapshot
 from streamll.serve.log.streams import RunWriter, stream_of_log
 from streamll.serve.report import report_html
+from streamll.serve.routes.answers import give_message
 from streamll.serve.routes.inputs import inputs_in
 from streamll.serve.routes.run_filter import run_filter_in
 from streamll.serve.routes.service import Service
@@ -139,6 +141,7 @@ async def socket(service: Service, websocket: WebSocket) -> None:
         (lambda: runner.cancel(run_id)) if may_stop else (lambda: None),
         service.limits,
         service.reader(can_return=True),
+        answer=functools.partial(give_message, service, permit, run_id),
     )
 
 

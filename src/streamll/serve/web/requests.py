@@ -73,11 +73,16 @@ def refusal(error: HTTPRefusal | RunUnavailable, body: Any = None) -> Response:
     if error.status in RETRY_LATER:
         headers["retry-after"] = "1"
     if body is None:
-        body = {"error": str(error)}
-        if isinstance(error, HTTPRefusal) and error.problems:
-            body["problems"] = msgspec.to_builtins(error.problems)
-        body |= getattr(error, "about", NOTHING)
+        body = body_of(error)
     return JSONResponse(body, error.status, headers=headers)
+
+
+def body_of(error: HTTPRefusal | RunUnavailable) -> dict[str, Any]:
+    """What is told of an error."""
+    body: dict[str, Any] = {"error": str(error)}
+    if isinstance(error, HTTPRefusal) and error.problems:
+        body["problems"] = msgspec.to_builtins(error.problems)
+    return body | dict(getattr(error, "about", NOTHING))
 
 
 async def read_json(request: Request, limits: Limits) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from streamll.serve.log.frames import HEARTBEAT
 from streamll.serve.web.limits import Limits
 
 ResponseBody = AsyncGenerator[bytes, None] | Response
+Answering = Callable[[Mapping[str, Any]], Awaitable[bytes]]
 
 NORMAL, POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER = 1000, 1008, 1012, 1013
 """Close codes of the WebSocket Close Code Number Registry (RFC 6455)."""
@@ -179,12 +180,14 @@ async def send_messages(
     limits: Limits,
     hold: AbstractContextManager[None] | None = None,
     stop: Callable[[], None] | None = None,
+    answer: Answering | None = None,
 ) -> None:
     """Send messages until they end, the client leaves, or it accepts nothing any more. Closes.
 
     Args:
         cancel: called when the client asks to stop the run; its end comes among the messages.
         hold, stop: see ``StreamingBody``.
+        answer: takes a client's message that answers a question, and gives what it is told.
     """
     timed = TimedSend(websocket.send, limits)
 
@@ -195,7 +198,16 @@ async def send_messages(
                     for payload in batch:
                         await timed.send({"type": "websocket.send", "text": payload.decode()})
 
-    sent = await race(send(), _listen(websocket, cancel), timed.watch(), stop=stop)
+    async def listen() -> None:
+        async for message in _messages(websocket):
+            kind = message.get("type")
+            if kind == "cancel":
+                cancel()
+            elif answer is not None and kind in ("answer", "decline"):
+                told = await answer(message)
+                await timed.send({"type": "websocket.send", "text": told.decode()})
+
+    sent = await race(send(), listen(), timed.watch(), stop=stop)
     with contextlib.suppress(RuntimeError, WebSocketDisconnect):
         await websocket.close(_close_code(sent))
     with contextlib.suppress(RunUnavailable, WebSocketDisconnect):
@@ -208,12 +220,13 @@ def _close_code(sent: Raced) -> int:
     return TRY_AGAIN_LATER if sent.lost else SERVICE_RESTART
 
 
-async def _listen(websocket: WebSocket, cancel: Callable[[], None]) -> None:
-    """Wait for the client to leave; call ``cancel`` when it asks for that."""
+async def _messages(websocket: WebSocket) -> AsyncGenerator[dict[str, Any], None]:
+    """The JSON objects that a client sends until it leaves; nothing else it sends means anything."""
     while True:
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
             return
-        with contextlib.suppress(ValueError, TypeError, AttributeError):
-            if json.loads(message.get("text") or "null").get("type") == "cancel":
-                cancel()
+        with contextlib.suppress(ValueError, RecursionError):
+            said = json.loads(message.get("text") or "null")
+            if isinstance(said, dict):
+                yield said
