@@ -90,7 +90,7 @@ def test_nginx_passes_everything_on_but_the_metrics(proxy, tmp_path):
                 return False
 
             wait_until(healthy, what="nginx's start")
-            assert client.get("/runs").json() == {"runs": []}
+            assert client.get("/runs").json() == {"runs": [], "more": False}
             assert client.get("/metrics").status_code == 404
     finally:
         running.terminate()

@@ -377,7 +377,7 @@ def test_events_that_come_twice_are_shown_once(open_page, tmp_path):
     assert shown_text(page, "answer").count("word") == 50
 
 
-LONG = 100_000 if THOROUGH else 30_000
+LONG = 100_000 if THOROUGH else 10_000
 
 
 def test_a_run_of_very_many_tokens_stays_smooth(site, practice, open_page):

@@ -38,10 +38,10 @@ async def connect(node: Node, heartbeat: int) -> Any:
     # filter that is added again has no effect.)
     logging.getLogger("aiormq.connection").addFilter(_not_from_our_threads)
     return await aio_pika.connect(
-        node.url,
+        # as an argument of its own aio-pika 9 ignores it
+        f"{node.url}{'&' if '?' in node.url else '?'}heartbeat={heartbeat}",
         timeout=CONNECT_TIMEOUT_S,
         connection_class=_connection_class(),
-        heartbeat=heartbeat,
     )
 
 
