@@ -218,7 +218,9 @@ def test_twenty_runs_at_once_each_show_their_own(practice, site, page):
     """Half of them over WebSockets."""
     said = [f"number {number} has its own words" for number in range(20)]
     practice.respond(
-        lambda request: Reply({"score": 1, "answer": f"{request.inputs['question']} has its own words"})
+        lambda request: Reply(
+            {"score": 1, "answer": f"{request.inputs['question']} has its own words"}
+        )
     )
     page.evaluate("leave()")
     page.evaluate("many(20)")
