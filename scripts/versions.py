@@ -39,6 +39,7 @@ MINORS = ("3.1", "3.2", "3.3", "3.4")
 NAMES = (*(f"dspy-{minor}" for minor in MINORS), "lowest", "newest")
 
 CAPTURE = (
+    "tests/asking",
     "tests/capture/hooks",
     "tests/capture/run",
     "tests/capture/streamify/test_listeners.py",

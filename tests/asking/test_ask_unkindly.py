@@ -90,19 +90,25 @@ def nested(depth):
     return value
 
 
+circular = []
+circular.append(circular)
+
+
 @pytest.mark.parametrize(
     ("schema", "answer", "said"),
     [
         ({}, float("nan"), "not JSON"),
         ({}, object(), "not JSON"),
-        ({"type": "array", "items": {"$ref": "#"}}, nested(900), "too deep"),
-        ({"$ref": "#"}, 1, "too deep"),
+        ({"type": "array", "items": {"$ref": "#"}}, nested(900), "levels deep"),
+        ({}, circular, "levels deep"),
+        ({"$ref": "#"}, 1, "without an end"),
     ],
-    ids=["nan", "an object", "deep", "circular"],
+    ids=["nan", "an object", "deep", "circular", "circular schema"],
 )
 def test_what_is_no_json_is_no_answer(schema, answer, said):
     with pytest.raises(WrongAnswer, match=said):
         AnswerType(schema).convert(answer)
+    assert AnswerType({}).convert(nested(40)) == nested(40)
 
 
 def test_of_many_problems_some_are_told():

@@ -214,6 +214,22 @@ def test_a_joined_run_is_shown_from_its_beginning_and_not_stopped_by_a_start(pra
         wait_until(lambda: client.get(f"/llm/runs/{run_id}").json()["status"] == "ended")
 
 
+def test_twenty_runs_at_once_each_show_their_own(practice, site, page):
+    """Half of them over WebSockets."""
+    said = [f"number {number} has its own words" for number in range(20)]
+    practice.respond(
+        lambda request: Reply(
+            {"score": 1, "answer": f"{request.inputs['question']} has its own words"}
+        )
+    )
+    page.evaluate("leave()")
+    page.evaluate("many(20)")
+    page.wait_for_function("document.querySelectorAll('li[data-status=ended]').length === 20")
+    assert page.locator("li").all_text_contents() == said
+    readers(site, 0)
+    assert site.service.readers_seen == 20
+
+
 # --- Run ----------------------------------------------------------------------------------------------
 
 

@@ -87,6 +87,29 @@ def run(practice, telemetry):
     return run_
 
 
+def test_questions_are_in_the_span_that_asks(telemetry):
+    def asks():
+        return streamll.approve(price)("pencil") + streamll.ask("Secret?")
+
+    for content in (False, True):
+        sink = telemetry.with_content() if content else telemetry.sink
+        with streamll.stream(dspy.Tool(asks, name="asks"), sinks=[sink])() as events:
+            for event in events:
+                if event.event_type == "question":
+                    events.answer(event, True if event.tool else "…")
+        told = telemetry.span("execute_tool asks").events
+        assert [each.name.removeprefix("streamll.") for each in told] == ["question", "answer"] * 2
+        approval, answer, free_question, _ = (dict(each.attributes) for each in told)
+        assert approval["gen_ai.tool.name"] == "price"
+        assert answer["streamll.answer.outcome"] == "answered"
+        assert answer["streamll.question.id"] == approval["streamll.question.id"]
+        waited = telemetry.span("invoke_workflow Tool").attributes["streamll.waited"]
+        assert waited >= answer["streamll.waited"] > 0
+        text = free_question.get("streamll.question.text")
+        assert text == ("Secret?" if content else None)
+        telemetry.exporter.clear()
+
+
 def test_spans_nest_like_the_calls(telemetry, run):
     run(dspy.ReAct("question -> answer", tools=[price]), question="What does a pencil cost?")
     spans = telemetry.spans

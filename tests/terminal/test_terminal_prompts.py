@@ -327,6 +327,22 @@ def test_streamll_run_asks_at_a_terminal_and_nowhere_else(tmp_path):
         assert '"blue" after' in session.emulator.text
 
 
+def test_streamll_chat_asks_between_the_messages(tmp_path):
+    (tmp_path / "paint.py").write_text(RUN)
+    command = [sys.executable, "-m", "streamll", "chat", "paint.py:Paint", "--model", "practice"]
+    done = warm.run(command, cwd=tmp_path, capture_output=True, text=True, input="hall\n")
+    assert done.returncode == 1
+    assert "NobodyToAsk: nobody can answer 'Which colour?'" in done.stdout + done.stderr
+    with TerminalSession(*command, cwd=str(tmp_path), NO_COLOR="1") as session:
+        session.wait_for(lambda terminal: terminal.text.endswith("›"))
+        session.type("hall\r")
+        session.wait_for(lambda terminal: "Ctrl-C declines\n›" in terminal.text)
+        session.type("\r")
+        session.wait_for(lambda terminal: "! this needs an answer" in terminal.text)
+        session.type("blue\r")
+        session.wait_for(lambda terminal: "painted hall blue" in terminal.text)
+
+
 def test_who_reads_pipes_files_and_notebooks_cannot_answer(monkeypatch):
     from streamll.sinks import terminal
     from streamll.terminal import keyboard, notebook

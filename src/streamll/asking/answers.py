@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from streamll.core.errors import ConfigurationError, WrongAnswer
-from streamll.core.jsonable import plain
+from streamll.core.jsonable import MAX_DEPTH, plain
 from streamll.core.problems import Problem, pointer
 
 if TYPE_CHECKING:
@@ -69,20 +69,39 @@ class AnswerType:
 
 def check(schema: Mapping[str, Any], answer: Any) -> None:
     """Check an answer against its schema; ``WrongAnswer`` names each place where it differs."""
+    if _is_deep(answer):
+        raise WrongAnswer([Problem(PLACE, f"nested more than {MAX_DEPTH} levels deep")])
     try:
         json.dumps(answer, allow_nan=False)
         errors = itertools.islice(_validator_of(schema).iter_errors(answer), PROBLEMS)
         found = sorted(errors, key=lambda each: list(map(str, each.path)))
     except (TypeError, ValueError) as error:
         raise WrongAnswer([Problem(PLACE, f"not JSON: {error}")]) from None
-    except RecursionError:
-        raise WrongAnswer([Problem(PLACE, "too deep to be checked")]) from None
     except _dangling() as error:
         raise WrongAnswer([Problem("schema", f"cannot be checked: {error}")]) from None
+    except BaseException as error:
+        # A schema that goes round: Python's limit, or within jsonschema's Rust a panic at the same.
+        if isinstance(error, RecursionError) or type(error).__module__ == "pyo3_runtime":
+            raise WrongAnswer([Problem("schema", "goes round without an end")]) from None
+        raise
     if found:
         raise WrongAnswer(
             Problem(pointer(PLACE, each.path), _short(each.message)) for each in found
         )
+
+
+def _is_deep(answer: Any) -> bool:
+    """Deeper than events show a value, and than a checker can go that calls itself."""
+    level = [answer]
+    for _ in range(MAX_DEPTH + 1):
+        below: list[Any] = []
+        for each in level:
+            if isinstance(each, (list, tuple)):
+                below += each
+            elif isinstance(each, Mapping):
+                below += each.values()
+        level = below
+    return bool(level)
 
 
 def validated(place: str, validate: Callable[[Any], Any], answer: Any) -> Any:

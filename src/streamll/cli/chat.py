@@ -11,17 +11,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Exit, Option
 
+from streamll.cli.asking import ask
 from streamll.cli.command import FAILED, BaseURL, Pace, Problem, in_one_line
 from streamll.cli.inputs import given_inputs, named_texts
 from streamll.cli.models import AUTO, PACE_S, PRACTICE, chat_model
-from streamll.cli.partners import ModelPartner, Partner, ProgramPartner
+from streamll.cli.partners import Ask, ModelPartner, Partner, ProgramPartner
 from streamll.cli.run import find_function, find_served, model_for
 from streamll.core.errors import StreamllError
-from streamll.core.events import Event, LMWaiting, ToolStart
+from streamll.core.events import Event, LMWaiting, Question, ToolStart
 from streamll.terminal.output import Output
 from streamll.terminal.text import amount, cells, clean, fold, head, one_line, seconds
 
@@ -348,8 +349,9 @@ class Conversation:
     def _answer(self, text: str) -> None:
         screen = self.screen
         waiting = WaitingLine(screen)
-        turn = self.partner.turn(self.session, self.branch, text, waiting)
         written = TypingOut(screen.write, screen.width, INDENT if screen.interactive else "")
+        asks = self._asking_between(waiting, written)
+        turn = self.partner.turn(self.session, self.branch, text, waiting, asks)
         if screen.interactive:
             screen.write("\n")
         try:
@@ -377,6 +379,16 @@ class Conversation:
             screen.write("\n")
         if ending:
             screen.note(f"{INDENT}{ending}", style)
+
+    def _asking_between(self, waiting: WaitingLine, written: TypingOut) -> Ask | None:
+        """What asks the questions of a program, if somebody is there."""
+
+        def asks(question: Question, run: Any) -> None:
+            waiting.end()
+            written.end()
+            ask(self.screen, question, run)
+
+        return asks if self.screen.interactive else None
 
     def _command(self, name: str = "", argument: str = "") -> bool:
         """Run a ``/`` command. False: quit."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from streamll.core.events import FieldCorrected, LMSuperseded, TokenEvent, Totals
+from streamll.core.events import FieldCorrected, LMSuperseded, Question, TokenEvent, Totals
 from streamll.core.jsonable import as_text
 from streamll.terminal.text import amount, seconds
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from streamll.chat.turns import TurnStream
     from streamll.serve.inputs.messages import Message as Said
     from streamll.serve.programs import Served
+
+
+Ask = Callable[[Question, Any], None]
+"""Has a question answered or declined, of a run whose events are read."""
 
 
 class Turn(Protocol):
@@ -33,7 +37,11 @@ class Partner(Protocol):
 
     @property
     def name(self) -> str: ...
-    def turn(self, session: Session, branch: Branch, text: str, sink: Any) -> Turn: ...
+    def turn(
+        self, session: Session, branch: Branch, text: str, sink: Any, ask: Ask | None = None
+    ) -> Turn:
+        """``ask`` has a person answer what is asked meanwhile; ``None``: nobody can."""
+
     def summary(self, turn: Any) -> str: ...
 
 
@@ -44,7 +52,9 @@ class ModelPartner:
         self.model = model
         self.name = model.name
 
-    def turn(self, session: Session, branch: Branch, text: str, sink: Any) -> TurnStream:
+    def turn(
+        self, session: Session, branch: Branch, text: str, sink: Any, ask: Ask | None = None
+    ) -> TurnStream:
         from streamll.chat.turns import communicate_stream
 
         request = {"instruction": text, "imodel": self.model, "sinks": [sink]}
@@ -72,8 +82,10 @@ class ProgramPartner:
         self.given = given
         self.name = served.name
 
-    def turn(self, session: Session, branch: Branch, text: str, sink: Any) -> Turn:
-        return ProgramTurn(self, session, branch, text, sink)
+    def turn(
+        self, session: Session, branch: Branch, text: str, sink: Any, ask: Ask | None = None
+    ) -> Turn:
+        return ProgramTurn(self, session, branch, text, sink, ask)
 
     def summary(self, turn: ProgramTurn) -> str:
         """One line about a reply."""
@@ -100,6 +112,7 @@ class ProgramTurn:
     branch: Branch
     text: str
     sink: Any
+    ask: Ask | None = None
     began: float = 0.0
     first: float | None = None
     chunks: int = 0
@@ -116,7 +129,9 @@ class ProgramTurn:
         inputs = served.inputs_from(list(map(_said, messages)), self.partner.given)
         self.session.add_message(asked, branches=self.branch)
         self.began = time.monotonic()
-        stream = streamll.stream(served.program, sinks=[self.sink], keep_text=False)
+        stream = streamll.stream(
+            served.program, sinks=[self.sink], keep_text=False, questions=self.ask is not None
+        )
         self._call = stream(**inputs)
         self._events = self._call.__enter__()
         return self
@@ -150,6 +165,8 @@ class ProgramTurn:
                 yield from self._again(event.text)
             elif isinstance(event, LMSuperseded) and call == (event.call_id, event.attempt):
                 yield from self._again("")
+            elif isinstance(event, Question) and self.ask is not None:
+                self.ask(event, self._events)
             elif isinstance(event, Totals):
                 self.tokens = event.completion_tokens or None
         reply = _reply_in(self._events.result(), field)

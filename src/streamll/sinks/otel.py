@@ -197,6 +197,24 @@ class _RunSpans(EventVisitor):
 
     on_module_error = on_tool_end = on_tool_error = on_module_end
 
+    # --- questions ------------------------------------------------------------------------------
+
+    def on_question(self, event: ev.Question) -> None:
+        about = {} if event.tool is None else {names.TOOL: event.tool}
+        if self._content:
+            about["streamll.question.text"] = event.text
+        self._asked(event, about)
+
+    def on_answer(self, event: ev.Answer) -> None:
+        about = {"streamll.answer.outcome": event.outcome, "streamll.waited": event.waited}
+        self._asked(event, about)
+
+    def _asked(self, event: ev.Question | ev.Answer, about: dict[str, Any]) -> None:
+        """A span event of the call that asks."""
+        asking = self._open.get(event.call_id) or self._root
+        about = {"streamll.question.id": event.question_id, **about}
+        asking.span.add_event(f"streamll.{event.event_type}", about, _ns(event.timestamp))
+
     # --- LM calls -------------------------------------------------------------------------------
 
     def on_lm_start(self, event: ev.LMStart) -> None:
@@ -271,6 +289,8 @@ class _RunSpans(EventVisitor):
         root.set_attributes(
             {**_usage(event, names.RUN_COUNTS), "streamll.lm.calls": event.lm_calls}
         )
+        if event.waited:
+            root.set_attribute("streamll.waited", event.waited)
         if isinstance(event, ev.RunError):
             _failed(root, event.error_type, event.message)
             told = told | {names.ERROR: event.error_type}

@@ -239,18 +239,17 @@ SMOOTH = """async ([head, line, lines]) => {
 }"""
 
 
-@pytest.mark.parametrize("kind", LINES)
-def test_of_a_long_text_only_the_last_block_is_read_again(report, kind):
+def test_of_a_long_text_only_the_last_block_is_read_again(report):
     """Counted in characters that the lexer gets and elements that are made, not by a clock."""
-    line = LINES[kind]
-    head = {"table": "| a | b |\n|---|---|\n", "fence": "```python\n", "one line": "`w` "}.get(kind, "**w**\n\n")  # fmt: skip
     lines = 4000  # a hundred times as much as comes at once
     page = report("**x**")
-    found = page.evaluate(SMOOTH, [head, line, lines])
-    assert found["most"] < 25_000
-    assert found["read"] < 30 * found["size"]
-    assert found["made"] < 30 * found["there"] + 1000
-    assert found["text"].count("w") == line.count("w") * lines + head.count("w")
+    for kind, line in LINES.items():
+        head = {"table": "| a | b |\n|---|---|\n", "fence": "```python\n", "one line": "`w` "}.get(kind, "**w**\n\n")  # fmt: skip
+        found = page.evaluate(SMOOTH, [head, line, lines])
+        assert found["most"] < 25_000, kind
+        assert found["read"] < 30 * found["size"], kind
+        assert found["made"] < 30 * found["there"] + 1000, kind
+        assert found["text"].count("w") == line.count("w") * lines + head.count("w"), kind
 
 
 def test_on_a_phone_and_in_the_dark(report):

@@ -6,6 +6,7 @@ import json
 
 import dspy
 import pytest
+from msgspec.structs import replace
 
 from serve.runs import PLAN, RUNS, Scribe
 from streamll.core import events as ev
@@ -123,32 +124,47 @@ def grown(value, chunk=5):
     return Scribe(0.01).start().value("plan", written, pieces=pieces).end().events
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        [],
-        {},
-        [[], {}, None],
-        [[1, [2, [3]]], "x"],
-        {"a": {"b": {"c": [{"d": 1}, {"d": 2, "e": "f"}]}}},
-        [{"a": 1}, {"b": 2}, "no table any more"],
-        {"__proto__": {"polluted": 1}, "constructor": [1]},
-        [{"__proto__": 1, "x": 2}],
-        ["<img src=x onerror=alert(1)>", "javascript:alert(1)"],
-    ],
-    ids=repr,
-)
-def test_any_value_is_the_same_grown_and_whole(report, value):
-    page = report(grown(value))
-    shown = page.evaluate(
-        "JSON.stringify([...streamll.page.player().run.nodes.values()][0].attempts.of({}).field('plan').value)"
-    )
-    assert json.loads(shown) == value
-    grown_html = page.inner_html(".field[data-field=plan] .text")
-    whole = report([e for e in grown(value) if e.event_type != "field.partial" or not e.pointer])
-    assert whole.inner_html(".field[data-field=plan] .text") == grown_html
+def as_run(number, events):
+    return [replace(e, identity=replace(e.identity, run_id=f"{number:032x}")) for e in events]
+
+
+ANY_VALUES = [
+    [],
+    {},
+    [[], {}, None],
+    [[1, [2, [3]]], "x"],
+    {"a": {"b": {"c": [{"d": 1}, {"d": 2, "e": "f"}]}}},
+    [{"a": 1}, {"b": 2}, "no table any more"],
+    {"__proto__": {"polluted": 1}, "constructor": [1]},
+    [{"__proto__": 1, "x": 2}],
+    ["<img src=x onerror=alert(1)>", "javascript:alert(1)"],
+]
+
+
+def test_any_value_is_the_same_grown_and_whole(report):
+    """A run of each value as it grew, and one of each as it came at once, in one page."""
+    events = []
+    for number, value in enumerate(ANY_VALUES):
+        whole = [e for e in grown(value) if e.event_type != "field.partial" or not e.pointer]
+        events += [*as_run(2 * number, grown(value)), *as_run(2 * number + 1, whole)]
+    page = report(events)
+
+    def html(number):
+        run_id = f"{number:032x}"
+        page.evaluate("(id) => { location.hash = `run=${id}`; }", run_id)
+        page.wait_for_function("(id) => streamll.page.player()?.run.id === id", arg=run_id)
+        page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+        return page.inner_html(".field[data-field=plan] .text")
+
+    for number, value in enumerate(ANY_VALUES):
+        grown_html = html(2 * number)
+        shown = page.evaluate(
+            "JSON.stringify([...streamll.page.player().run.nodes.values()][0].attempts.of({}).field('plan').value)"
+        )
+        assert json.loads(shown) == value
+        assert page.locator("#output img").count() == 0
+        assert html(2 * number + 1) == grown_html
     assert page.evaluate("({}).polluted === undefined")
-    assert page.locator("#output img").count() == 0
 
 
 def test_a_long_list_stays_quick(report):
