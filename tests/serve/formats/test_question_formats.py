@@ -55,7 +55,9 @@ def test_ai_is_interrupted_when_no_other_call_is_under_way(form):
     assert b"tool-calls" in one.leave()[-2]  # and the second still asks
 
 
-@pytest.mark.parametrize("form", ["native", "vercel", "vercel-5", "vercel-7", "agui", "openai", "responses"])
+@pytest.mark.parametrize(
+    "form", ["native", "vercel", "vercel-5", "vercel-7", "agui", "openai", "responses"]
+)
 def test_where_no_request_can_follow_a_question_ends_nothing(form):
     scribe = Scribe().start().add(ev.ToolStart, TOOL, name="send")
     events = asks(scribe, TOOL, "q1").events
