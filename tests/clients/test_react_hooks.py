@@ -255,7 +255,9 @@ def test_of_a_long_text_only_the_last_block_changes(practice, page):
     practice.release()
     wait_text(page, ".streamll-status", "Done")
     assert page.locator("[data-field=answer] dd").text_content() == text
-    sizes = page.evaluate("[...document.querySelectorAll('.streamll-block')].map((b) => b.textContent.length)")
+    sizes = page.evaluate(
+        "[...document.querySelectorAll('.streamll-block')].map((b) => b.textContent.length)"
+    )
     assert len(sizes) > before
     assert max(sizes) <= 6001
     assert page.evaluate("[touched, blocks.every((block) => block.isConnected)]") == [0, True]
