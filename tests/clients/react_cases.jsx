@@ -40,11 +40,21 @@ function Shown({ run }) {
   );
 }
 
+function One({ number }) {
+  const run = useRun({ base: "llm/", program: "QA", transport: number % 2 ? "websocket" : "sse" });
+  const { start } = run, answer = useField(run, "answer");
+  useEffect(() => { start({ question: `number ${number}` }); }, [start, number]);
+  return <li data-status={run.status}>{answer?.text}</li>;
+}
+
+const Many = ({ count }) => <ol>{Array.from({ length: count }, (_, number) => <One key={number} number={number} />)}</ol>;
+
 export const html = () => renderToString(<App />);
 
 if (globalThis.document) {
   const place = document.getElementById("root"), errors = [];
   let root = hydrateRoot(place, <StrictMode><App /></StrictMode>, { onRecoverableError: (error) => errors.push(String(error)) });
   const again = (run) => (root = createRoot(place)).render(<StrictMode><Shown run={run} /></StrictMode>);
-  Object.assign(globalThis, { counts, heard, errors, again, leave: () => root.unmount() });
+  const many = (count) => (root = createRoot(place)).render(<Many count={count} />);
+  Object.assign(globalThis, { counts, heard, errors, again, many, leave: () => root.unmount() });
 }

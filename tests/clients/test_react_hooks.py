@@ -214,7 +214,53 @@ def test_a_joined_run_is_shown_from_its_beginning_and_not_stopped_by_a_start(pra
         wait_until(lambda: client.get(f"/llm/runs/{run_id}").json()["status"] == "ended")
 
 
+def test_twenty_runs_at_once_each_show_their_own(practice, site, page):
+    """Half of them over WebSockets."""
+    said = [f"number {number} has its own words" for number in range(20)]
+    practice.respond(
+        lambda request: Reply(
+            {"score": 1, "answer": f"{request.inputs['question']} has its own words"}
+        )
+    )
+    page.evaluate("leave()")
+    page.evaluate("many(20)")
+    page.wait_for_function("document.querySelectorAll('li[data-status=ended]').length === 20")
+    assert page.locator("li").all_text_contents() == said
+    readers(site, 0)
+    assert site.service.readers_seen == 20
+
+
 # --- Run ----------------------------------------------------------------------------------------------
+
+
+WATCH = """() => {
+  globalThis.blocks = [...document.querySelectorAll(".streamll-block")];
+  globalThis.touched = 0;
+  const watcher = new MutationObserver((seen) => { touched += seen.length; });
+  for (const block of blocks) watcher.observe(block, { characterData: true, childList: true, subtree: true });
+  return blocks.length;
+}"""
+
+
+def test_of_a_long_text_only_the_last_block_changes(practice, page):
+    """A browser lays out all of a block anew: 100,000 emoji in one would take it seconds for each picture."""
+    text = "🎉🎉🎉 line\n" * 700 + "🎉 " * 4000 + "-" + "🎉" * 5000 + "end"
+    pieces = [text[at : at + 500] for at in range(0, len(text), 500)]
+    chunks = ["[[ ## score ## ]]\n7\n\n[[ ## answer ## ]]\n", *pieces, "\n\n[[ ## completed ## ]]"]
+    practice.script(Reply(chunks=chunks, hold_after=len(pieces) - 8))
+    ask(page)
+    page.wait_for_function("document.querySelectorAll('.streamll-block').length >= 5")
+    before = page.evaluate(WATCH)
+    practice.requests[0].wait_held()
+    practice.release()
+    wait_text(page, ".streamll-status", "Done")
+    assert page.locator("[data-field=answer] dd").text_content() == text
+    sizes = page.evaluate(
+        "[...document.querySelectorAll('.streamll-block')].map((b) => b.textContent.length)"
+    )
+    assert len(sizes) > before
+    assert max(sizes) <= 6001
+    assert page.evaluate("[touched, blocks.every((block) => block.isConnected)]") == [0, True]
 
 
 def test_the_component_says_what_is_going_on(practice, page):

@@ -10,9 +10,10 @@ from patience import Stopwatch
 
 from brokers import servers
 from brokers.sample_runs import make_run
-from serve.runs import RUNS
+from serve.runs import RUNS, Scribe
 from serve.serving import events_of, wait_until
 from streamll.brokers.opening import open_sink
+from streamll.core import events as ev
 from streamll.core.events import RunStart
 from streamll.serve import Limits, create_app
 from streamll.serve.log.index import RunIndex
@@ -54,6 +55,26 @@ def test_a_new_process_lists_what_the_log_has(practice, lm, serve, any_log, qa):
     assert [each["run_id"] for each in before] == runs[::-1]
     assert {each["status"] for each in before} == {"ended"}
     assert all(each["started_at"] <= each["ended_at"] <= time.time() for each in before)
+
+
+def test_runs_that_wait_for_an_answer_are_counted():
+    """As the log was followed; of what it has from before, as its latest entry says."""
+    scribe = Scribe(0.1).start()
+    for name in ("one", "two"):
+        scribe.add(ev.Question, question_id=name, text="?")
+    begun = list(scribe.events)
+    scribe.add(ev.Answer, question_id="one", outcome="answered").add(ev.Status, message="on")
+    told = scribe.events[len(begun) :]
+    ended = [scribe.end().events[-1]]
+    followed, anew = RunIndex(lost_s=1e12), RunIndex(lost_s=1e12)
+    counts = []
+    for entry in (begun, told, ended):
+        followed.add(entry)
+        counts.append(next(followed.summaries()).get("open_questions"))
+    anew.fill([begun])
+    counts.append(next(anew.summaries()).get("open_questions"))
+    anew.fill([told])
+    assert [*counts, next(anew.summaries()).get("open_questions")] == [2, 1, None, 2, None]
 
 
 def test_processes_list_each_others_runs(practice, lm, serve, any_log, qa):

@@ -6,6 +6,7 @@ from typing import Literal
 
 import dspy
 import pytest
+from profiles import THOROUGH
 
 import streamll
 from serve.formats.test_vercel import USE_CHAT
@@ -96,7 +97,12 @@ def fleet(serve, log, request):
     streamll.configure(include=[])
 
 
-@pytest.mark.parametrize(("package", "fleet"), [("5", 5), ("6", 6), ("7", 7)], indirect=["fleet"])
+VERSIONS = [("5", 5), ("6", 6), ("7", 7)]
+if THOROUGH:
+    VERSIONS += [("7.0.70", 7)]
+
+
+@pytest.mark.parametrize(("package", "fleet"), VERSIONS, indirect=["fleet"])
 def test_its_chat_approves_edits_and_denies_at_any_process(fleet, package):
     one, two = fleet
     urls = [f"{one.url}/ai", f"{two.url}/ai"]

@@ -147,6 +147,8 @@ TIMED = timed(
     ),
     (10, ev.ModuleEnd, CALL, {"name": "predict", "duration": 10.0}),
     (11, ev.ToolStart, TOOL, {"name": "search"}),
+    (11.5, ev.Question, TOOL, {"question_id": "q", "text": "Search?", "schema": {}}),
+    (12.5, ev.Answer, TOOL, {"question_id": "q", "outcome": "answered", "value": True}),
     (13, ev.ToolEnd, TOOL, {"name": "search", "duration": 2.0}),
     # An answer from the cache, of which a typed field is told when the call is over.
     (13, ev.ModuleStart, KEPT, {"name": "kept"}),
@@ -167,13 +169,14 @@ def test_where_the_time_went_is_a_picture_of_the_run_and_of_each_step(report):
     page = report(TIMED, color_scheme="dark")
     page.wait_for_selector("#status[data-status=ended]")
     # Of 14 s: 1 before it asks; 2 until its first token; 0.2; silent until it waits, and a second; another
-    # second until its first token; 1, a pause of 1, 2; 1 before the tool, 2 in it, 1 after it.
+    # second until its first token; 1, a pause of 1, 2; 1 before the tool, 2 in it, of which 1 asks, 1 after it.
     assert page.locator(".shares li").all_text_contents() == [
         "model speaking3.20 s",
         "waiting for its first token3.00 s",
         "pauses between tokens1.00 s",
         "waiting to ask1.80 s",
-        "tools2.00 s",
+        "waiting for an answer1.00 s",
+        "tools1.00 s",
         "the program itself3.00 s",
     ]
     widths = page.locator(".shares .bar i").evaluate_all(

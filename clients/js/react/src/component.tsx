@@ -9,6 +9,8 @@ export type Slot = "run" | "fields" | "field" | "label" | "value" | "status" | "
 /** What a run is doing, for people. */
 export type Word = "idle" | "starting" | "running" | "asking" | "reconnecting" | "ended" | "failed" | "cancelled" | "unreachable";
 
+const BLOCK = 2000; // UTF-16 units
+
 const WORDS: Readonly<Record<Word, ReactNode>> = {
   idle: null,
   starting: "Starting…",
@@ -95,8 +97,31 @@ function named<T>(all: { readonly [name: string]: T | undefined } | undefined, f
 }
 
 function plain({ value, text }: FieldState): ReactNode {
-  if (value === undefined) return text;
-  return typeof value === "string" ? value : <pre>{JSON.stringify(value, null, 2)}</pre>;
+  if (value === undefined) return inBlocks(text);
+  return typeof value === "string" ? inBlocks(value) : <pre>{JSON.stringify(value, null, 2)}</pre>;
+}
+
+/**
+ * A long text in blocks, of which only the last grows: a browser lays out anew all of the block that has changed.
+ * They end where a line does or, where lines are longer than blocks may be, at a space. As text grows its cuts stay.
+ */
+function inBlocks(text: string): ReactNode {
+  const blocks: ReactNode[] = [];
+  let from = 0;
+  for (let to = cut(text, 0); to; to = cut(text, from)) {
+    blocks.push(<div key={from} className="streamll-block">{text.slice(from, to)}</div>);
+    from = to;
+  }
+  return from ? [...blocks, text.slice(from)] : text;
+}
+
+/** Where the block ends that begins at `from`; 0 while that is not certain. */
+function cut(text: string, from: number): number {
+  const most = from + 3 * BLOCK, line = text.indexOf("\n", from + BLOCK) + 1;
+  if (line && line <= most) return line;
+  if (text.length <= most) return 0;
+  const space = text.lastIndexOf(" ", most - 1) + 1, unit = text.charCodeAt(most);
+  return space > from ? space : unit >= 0xdc00 && unit < 0xe000 ? most + 1 : most; // between two halves of a character
 }
 
 const classOf = (slot: Slot, more: Partial<Record<Slot, string>> | undefined) => `streamll-${slot}${more?.[slot] ? ` ${more[slot]}` : ""}`;

@@ -229,7 +229,13 @@ class RabbitMQSource(Source):
             return []
         entries: list[Entry] = []
         while not entries and (messages := await self._messages()):
-            entries = [entry for each in messages if (entry := await self._entry(each))]
+            entries = [entry for each in messages if (entry := self._entry(each))]
+            if self._group is None:
+                # A stream's messages are acknowledged to be sent more of them, all at once: one by
+                # one takes longer than reading them. It fails if the connection has broken, which
+                # the next read reports; these messages have arrived.
+                with contextlib.suppress(Exception):
+                    await messages[-1].ack(multiple=True)
         return entries
 
     async def _messages(self) -> list[Any]:
@@ -288,9 +294,10 @@ class RabbitMQSource(Source):
             await self._consume(channel, arrived, offset + 1)
             while offset < end:
                 message = await _coming(arrived)
-                await message.ack()
                 offset = _offset_of(message)
                 found.append(message.body)
+                if arrived.empty():
+                    await message.ack(multiple=True)
         return found
 
     def _offset_spec(self) -> Any:
@@ -303,7 +310,7 @@ class RabbitMQSource(Source):
         # The connection broke before anything was read; what was published since is wanted.
         return datetime.fromtimestamp(self._connected_at, timezone.utc)
 
-    async def _entry(self, message: Any) -> Entry | None:
+    def _entry(self, message: Any) -> Entry | None:
         """The message as an entry; ``None`` for one of the stream that has been read before."""
         if self._group is not None:
             before = int(message.headers.get("x-delivery-count") or 0)
@@ -313,10 +320,6 @@ class RabbitMQSource(Source):
                 deliveries=max(before + 1, 2 if message.redelivered else 1),
                 receipt=(self._connection, message),
             )
-        # Acknowledging a stream's message only asks for more. It fails if the connection has
-        # broken, which the next read reports; this message has arrived.
-        with contextlib.suppress(Exception):
-            await message.ack()
         offset = _offset_of(message)
         if self._after is not None:
             if offset <= self._after:

@@ -5,7 +5,7 @@ const { element, set, seconds, count, WHAT } = streamll;
 
 const WORDS = {
   speak: "model speaking", wait: "waiting for its first token", pause: "pauses between tokens",
-  queue: "waiting to ask", tool: "tools", code: "code", own: "the program itself",
+  queue: "waiting to ask", asked: "waiting for an answer", tool: "tools", code: "code", own: "the program itself",
 };
 const LEAST = 0.0005; // of the whole: what is less is not drawn
 

@@ -79,7 +79,7 @@ class Times {
 }
 
 /** What went on at each moment, the first of these that did; "own" is the program itself. */
-const WHAT = ["speak", "wait", "pause", "queue", "tool", "code", "own"];
+const WHAT = ["speak", "wait", "pause", "queue", "asked", "tool", "code", "own"];
 
 /** How the time from a run's start until `now` was spent, in seconds by what. Calls side by side count once. */
 function shares(run, now) {
@@ -89,6 +89,7 @@ function shares(run, now) {
     if (node.times) for (const [what, from, to] of node.times.pieces(node.end ?? now)) add(what, from, Math.min(to, now));
     if (node.kind === "tool" || node.kind === "code") add(node.kind, node.start, Math.min(node.end ?? now, now));
   }
+  for (const { start, answer } of run.questions.values()) add("asked", start, Math.min(answer?.timestamp ?? now, now));
   changes.sort((one, other) => one[0] - other[0]);
   const spent = Object.fromEntries(WHAT.map((what) => [what, 0])), going = { ...spent, own: 1 };
   let at = run.start;
