@@ -33,7 +33,11 @@ class Server:
         self.port = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         config = uvicorn.Config(
-            app, log_level="warning", timeout_graceful_shutdown=5, timeout_keep_alive=KEPT_S, **options
+            app,
+            log_level="warning",
+            timeout_graceful_shutdown=5,
+            timeout_keep_alive=KEPT_S,
+            **options,
         )
         self._uvicorn = uvicorn.Server(config)
         self._thread = threading.Thread(
