@@ -628,9 +628,15 @@ def test_who_looks_for_a_response_whose_process_is_gone_is_told(lm, serve, log):
 
 
 def test_a_run_that_the_log_has_lost_is_not_found(practice, client, elsewhere, log):
-    practice.script(REPLY, REPLY)
-    gone, cut = (client.responses.create(model="qa", input="q") for _ in range(2))
+    practice.script(REPLY, Reply(REPLY, hold_after=3))
+    gone = client.responses.create(model="qa", input="q")
+    coming = client.responses.create(model="qa", input="q", stream=True)
+    cut = next(coming).response
     with sqlite3.connect(log.removeprefix("sqlite:///")) as connection:
+        written = "SELECT 1 FROM streamll_entries WHERE run_id = ?"
+        wait_until(lambda: connection.execute(written, (cut.id[5:37],)).fetchone())
+        practice.release()
+        list(coming)  # the rest is in entries of its own
         connection.execute("DELETE FROM streamll_entries WHERE run_id = ?", (gone.id[5:37],))
         connection.execute("DELETE FROM streamll_places WHERE run_id = ?", (gone.id[5:37],))
         connection.execute(
