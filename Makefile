@@ -39,8 +39,8 @@ demo: $(READY)
 
 test: $(READY)
 	@sh scripts/servers.sh .cache/servers
-	@sh scripts/chromium.sh .cache/chromium
-	@sh scripts/firefox.sh .cache/firefox
+	@sh scripts/browser.sh chromium .cache/chromium
+	@sh scripts/browser.sh firefox .cache/firefox
 	$(PYTEST) $(ARGS)
 
 quick: $(READY)
@@ -48,8 +48,8 @@ quick: $(READY)
 
 coverage: $(READY)
 	@sh scripts/servers.sh .cache/servers
-	@sh scripts/chromium.sh .cache/chromium
-	@sh scripts/firefox.sh .cache/firefox
+	@sh scripts/browser.sh chromium .cache/chromium
+	@sh scripts/browser.sh firefox .cache/firefox
 	$(PYTEST) --cov --cov-report term:skip-covered $(ARGS)
 
 check: $(READY)

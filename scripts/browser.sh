@@ -1,11 +1,19 @@
 #!/bin/sh
-# Unpacks Debian's Firefox into a folder, without installing anything: firefox.sh FOLDER
-# The tests in tests/clients that have the fixture `firefox` start FOLDER/firefox; where it cannot be had
-# they are left out by name (in CI that is a failure). chromium.sh is the same for Chromium.
+# Unpacks a browser of Debian's into a folder, without installing anything: browser.sh chromium|firefox FOLDER
+# The browser tests start FOLDER/chromium or FOLDER/firefox. Where the machine has its own, that is used; where
+# there is no apt, or no network, the tests say what they leave out (in CI that is a failure).
 set -eu
 
-folder=$1
-if command -v firefox >/dev/null || command -v firefox-esr >/dev/null; then
+browser=$1 folder=$2
+case $browser in
+chromium) package=chromium other=chromium-browser size=210 ;;
+firefox) package=firefox-esr other=firefox-esr size=120 ;;
+*)
+    echo "which browser: chromium or firefox?" >&2
+    exit 2
+    ;;
+esac
+if command -v "$browser" >/dev/null || command -v "$other" >/dev/null; then
     exit 0
 fi
 mkdir -p "$folder"
@@ -14,13 +22,13 @@ if [ "$(cat "$root/.complete" 2>/dev/null)" = "$root" ]; then # a copied checkou
     exit 0
 fi
 if ! command -v apt-get >/dev/null || ! command -v dpkg >/dev/null; then
-    echo "Without apt the tests in Firefox need firefox on this machine." >&2
+    echo "Without apt the browser tests need $browser on this machine." >&2
     exit 0
 fi
 
 packages() {
     # What an installation would add.
-    apt-get --simulate --no-install-recommends install firefox-esr fonts-dejavu-core 2>/dev/null |
+    apt-get --simulate --no-install-recommends install "$package" fonts-dejavu-core 2>/dev/null |
         sed -n 's/^Inst \([^ ]*\).*/\1/p'
 }
 
@@ -30,17 +38,17 @@ download() {
     [ -n "$wanted" ] && (cd "$folder/packages" && apt-get -q download $wanted >/dev/null 2>&1)
 }
 
-echo "Unpacking Firefox into $folder (up to 120 MB to download, for the tests in a second browser)"
+echo "Unpacking $browser into $folder (up to $size MB to download, for the browser tests)"
 rm -rf "$folder"
 mkdir -p "$folder/packages"
 download || { apt-get update >/dev/null 2>&1 && download; } || {
-    echo "Firefox could not be downloaded; tests that need it will say so." >&2
+    echo "$browser could not be downloaded; tests that need it will say so." >&2
     rm -rf "$folder"
     exit 0
 }
-for package in "$folder"/packages/*.deb; do
-    dpkg -x "$package" "$folder"
-    rm "$package"
+for archive in "$folder"/packages/*.deb; do
+    dpkg -x "$archive" "$folder"
+    rm "$archive"
 done
 rmdir "$folder/packages"
 
@@ -54,11 +62,11 @@ cat >"$root/fonts.conf" <<XML
 XML
 libraries=$(find "$root/usr/lib" "$root/lib" -name '*.so*' -path '*-linux-gnu*' -exec dirname {} + 2>/dev/null |
     sort -u | grep -E -e '-linux-gnu[^/]*(/nss|/pulseaudio)?$' | paste -sd: -)
-cat >"$root/firefox" <<SCRIPT
+cat >"$root/$browser" <<SCRIPT
 #!/bin/sh
 export LD_LIBRARY_PATH="$libraries\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
 export FONTCONFIG_FILE="$root/fonts.conf"
-exec "$root/usr/lib/firefox-esr/firefox-esr" "\$@"
+exec "$root/usr/lib/$package/$package" "\$@"
 SCRIPT
-chmod +x "$root/firefox"
+chmod +x "$root/$browser"
 echo "$root" >"$root/.complete"
