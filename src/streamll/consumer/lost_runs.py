@@ -32,6 +32,9 @@ CLOCK_SKEW_S = 2.0
 """How far the clocks of the machines that write a log may differ."""
 CHECK_S = 0.25
 """The least time from one look at the clock to the next."""
+READING_SHARE = 4
+"""So many times as long as the log was looked into, the reader reads on before the next look. One that is behind
+finds runs silent whose events it has yet to read, and looking after them all would keep it there."""
 
 
 class LostRuns:
@@ -100,7 +103,17 @@ class LostRuns:
             for run_id, silent_s in silent.items()
             if silent_s > (self._lost_s if run_id in self._told else self._lost_s / 2)
         ]
-        alive = await self._reported_alive() if suspects else set()
+        if suspects:
+            try:
+                await self._look_after(suspects, now)
+            finally:
+                looked_s = time.monotonic() - now
+                self._check_at = max(self._check_at, now + (1 + READING_SHARE) * looked_s)
+        found, self._found = self._found, []
+        return [events for events in found if events]
+
+    async def _look_after(self, suspects: list[str], now: float) -> None:
+        alive = await self._reported_alive()
         for run_id in suspects:
             if run_id in alive:
                 self._heard[run_id] = now
@@ -109,8 +122,6 @@ class LostRuns:
             else:
                 self._told.add(run_id)
                 self._found.append([silence_notice(run_id, self._lost_s)])
-        found, self._found = self._found, []
-        return [events for events in found if events]
 
     async def _reported_alive(self) -> set[str]:
         """The runs that a process has reported as under way not long ago."""
