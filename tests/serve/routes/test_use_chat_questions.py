@@ -24,19 +24,23 @@ async function told({id, urls, answers, url, more}) {
   const chat = new Chat({id, transport,
     sendAutomaticallyWhen: ai.lastAssistantMessageIsCompleteWithApprovalResponses ?? (() => false),
     onData: async ({type, data}) => {  // the page's own form for a question
-      if (type !== 'data-question' || data.state !== 'open') return;
+      if (type !== 'data-question' || data.state !== 'open' || (data.tool && answers.lapses)) return;
       const value = data.tool ? answers.value : more;
       await fetch(`${url}/runs/${data.run_id}/answers`, {method: 'POST',
         headers: {'content-type': 'application/json'},
         body: JSON.stringify({question_id: data.question_id, value})});
     }});
-  await chat.sendMessage({text: 'ada'});
+  await chat.sendMessage({text: answers.lapses ? 'lapses' : 'ada'});
   const part = () => lastOf(chat).parts.find((each) => each.toolCallId);
   const first = part();
   if (first.state === 'approval-requested') {
     const {id: approval} = first.approval;
+    const [run_id, question_id] = approval.split(':');
+    for (let open = answers.lapses; open;) {
+      const {questions = []} = await (await fetch(`${url}/runs/${run_id}`)).json();
+      open = questions.some((each) => each.question_id === question_id);
+    }
     if (answers.elsewhere) {
-      const [run_id, question_id] = approval.split(':');
       await fetch(`${url}/runs/${run_id}/answers`, {method: 'POST',
         headers: {'content-type': 'application/json'},
         body: JSON.stringify({question_id, value: answers.value})});
@@ -58,12 +62,14 @@ STORIES = {
     "edited": {"value": {"allow": True, "arguments": {"to": "bob"}}},
     "denied": {"value": {"allow": False, "reason": "away"}},
     "elsewhere": {"value": {"allow": False}, "elsewhere": True},
+    "lapsed": {"value": {"allow": True}, "lapses": True},
 }
 OUTPUTS = {
     "approved": "sent to ada",
     "edited": "sent to bob",
     "denied": "The call of send_mail was refused: away",
     "elsewhere": "The call of send_mail was refused",
+    "lapsed": "The call of send_mail was refused",
 }
 
 
@@ -80,12 +86,10 @@ class Mails(dspy.Module):
         self.mail = dspy.Tool(send_mail)
 
     async def aforward(self, question):
-        sent = await streamll.approve(self.mail, timeout=self.timeout(question)).acall(to="ada")
+        limit = {"timeout": 1, "default": False} if question == "lapses" else {}
+        sent = await streamll.approve(self.mail, **limit).acall(to="ada")
         more = await streamll.ask_async("More?", schema=Literal["yes", "no"])
         return dspy.Prediction(answer=f"{sent}; {more}")
-
-    def timeout(self, question):
-        return 2 if question == "soon" else None
 
 
 @pytest.fixture
@@ -103,7 +107,7 @@ if THOROUGH:
 
 
 @pytest.mark.parametrize(("package", "fleet"), VERSIONS, indirect=["fleet"])
-def test_its_chat_approves_edits_and_denies_at_any_process(fleet, package):
+def test_its_chat_approves_edits_denies_and_comes_too_late_at_any_process(fleet, package):
     one, two = fleet
     urls = [f"{one.url}/ai", f"{two.url}/ai"]
     more = {"urls": urls, "url": two.url, "more": "no"}
@@ -131,4 +135,4 @@ def test_its_chat_approves_edits_and_denies_at_any_process(fleet, package):
         else:
             assert tool["output"] == OUTPUTS[name]
         late = [part["data"]["reason"] for part in parts if part["type"] == "data-unused-answer"]
-        assert len(late) == (name == "elsewhere")
+        assert len(late) == (name in ("elsewhere", "lapsed"))
