@@ -228,6 +228,11 @@ def test_closing_during_a_read_ends_it(case, reply, tmp_path, practice):
 # --- none is missing here ---------------------------------------------------------------------------
 
 ELSEWHERE = {
+    "AsyncRemoteStream": "tests/remote/test_connect.py",
+    "AsyncRemoteStream.tokens": "tests/remote/test_connect.py",
+    "Connection": "tests/remote/test_connect.py",
+    "Connection.start": "tests/remote/test_connect.py",
+    "connect": "tests/remote/test_connect.py",
     "ChunkStream": "tests/chat/test_imodel_streams.py",
     "InvokeStream": "tests/chat/test_imodel_streams.py",
     "TurnStream": "tests/chat/test_communicate.py",
@@ -245,6 +250,9 @@ NOT_READ = {
     "Invocation": "says to await it",
     "iModel.invoke": "says to await it",
     "Stream": "is read with for",
+    "RemoteStream": "is read with for",
+    "RemoteStream.tokens": "is read with for",
+    "Reading": "is read behind a bridge, by the streams of connect",
     "Loop": "stands for the stream that it reads",
     "WrittenStream": "a recorded reply, inside a provider's client",
 }

@@ -115,7 +115,7 @@ class Listening:
         self._places = {
             Place(receiver.source_url, receiver.log_of(run_id, context))
             for receiver in receivers
-            if hasattr(receiver, "log_of") and not receiver.is_followed
+            if getattr(receiver, "source_url", "") and not receiver.is_followed
         }
         self._ready: list[Future[None]] = []
 

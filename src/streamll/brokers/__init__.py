@@ -7,7 +7,7 @@ over a ``send_buffer.SendBuffer``, and the ``source.Source`` that ``consumer`` a
 To add a broker, add one package ``<name>/`` and one line per URL scheme in ``opening.BROKERS``:
 
 * ``<name>/sink.py``: ``TARGET``, the default log name; ``DEAD_LETTERS``, the suffix of the log for
-  dead letters; and ``<Name>Sink(BrokerSink)`` with ``destination``, ``_connect()`` and, to explain
+  dead letters; and ``<Name>Sink(BrokerSink)`` with ``destination``, ``source_url``, ``_connect()`` and, to explain
   failures, ``_diagnose(error)``. ``_connect()`` returns a ``sink.Transport``: ``send(entries)``,
   which returns when the broker has confirmed them, ``close()``, and ``is_lost(idle)`` where a
   broker may close an idle connection.

@@ -124,10 +124,8 @@ class BrokerSink(BaseSink, ABC):
     """Where events go, for people: without credentials."""
     key_template: str = ""
     """What names the log of an entry, if there is one for each key; see ``fill``."""
-    source_url: str
+    source_url: str = ""
     """What a source is given to read what this sink writes; with credentials."""
-    takes_answers = True
-    """Questions of a run can be answered through its log (``asking.through_log``)."""
     is_followed = False
     """This process follows the log for answers by itself."""
 
@@ -177,6 +175,11 @@ class BrokerSink(BaseSink, ABC):
             self._reset()
 
     # --- to override ----------------------------------------------------------------------------
+
+    @property
+    def takes_answers(self) -> bool:
+        """Questions of a run can be answered through its log (``asking.through_log``)."""
+        return bool(self.source_url)
 
     def log_of(self, run_id: str, context: Mapping[str, Any]) -> str:
         """The name of the log that has this run."""

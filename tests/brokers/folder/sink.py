@@ -28,7 +28,7 @@ class FolderTransport(Transport):
 
     def send(self, entries) -> None:
         for entry in entries:
-            log = self._sink.root / fill(self._sink.target, entry)
+            log = self._sink.root / fill(self._sink.target, entry.run_id, entry.context)
             log.mkdir(parents=True, exist_ok=True)
             number = len(list(log.glob("*.json")))
             written = log / "next"

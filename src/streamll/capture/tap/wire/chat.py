@@ -403,8 +403,9 @@ def _check_choice(payload: dict[str, Any]) -> None:
 
 
 def _is_repeated(texts: list[str]) -> bool:
-    """Whether each piece begins with the one before, or the last is all of them together."""
-    if len(texts[-1]) > len(texts[0]) and all(map(str.startswith, texts[1:], texts)):
+    """Whether each piece begins with the one before, and often has more, or the last is all of them."""
+    grown = list(dict.fromkeys(texts))
+    if len(grown) >= _REPEATING and all(map(str.startswith, grown[1:], grown)):
         return True
     before = texts[:-1]
     return len(texts[-1]) == sum(map(len, before)) and texts[-1] == "".join(before)
