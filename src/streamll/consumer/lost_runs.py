@@ -33,7 +33,7 @@ CLOCK_SKEW_S = 2.0
 CHECK_S = 0.25
 """The least time from one look at the clock to the next."""
 READING_SHARE = 4
-"""So many times as long as the log was looked into, the reader reads on before the next look. One that is behind
+"""So many times as long as the log was looked into, a reader that is behind reads on before the next look. It
 finds runs silent whose events it has yet to read, and looking after them all would keep it there."""
 
 
@@ -91,8 +91,11 @@ class LostRuns:
         """The log was away: until now nobody could be heard."""
         self._heard = dict.fromkeys(self._heard, time.monotonic())
 
-    async def due(self) -> list[list[Event]]:
-        """For each run that has become silent a notice, and later the events that close it."""
+    async def due(self, *, behind: bool = False) -> list[list[Event]]:
+        """For each run that has become silent a notice, and later the events that close it.
+
+        ``behind``: the log has more to read already.
+        """
         now = time.monotonic()
         if now < self._check_at:
             return []
@@ -107,8 +110,9 @@ class LostRuns:
             try:
                 await self._look_after(suspects, now)
             finally:
-                looked_s = time.monotonic() - now
-                self._check_at = max(self._check_at, now + (1 + READING_SHARE) * looked_s)
+                if behind:
+                    looked_s = time.monotonic() - now
+                    self._check_at = max(self._check_at, now + (1 + READING_SHARE) * looked_s)
         found, self._found = self._found, []
         return [events for events in found if events]
 

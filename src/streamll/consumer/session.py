@@ -165,7 +165,7 @@ class ReadSession:
                         yield read
                 if not entries or not all(map(self.is_suspect, entries)):
                     self._suspecting = False
-                for read in await self._of_lost_runs():
+                for read in await self._of_lost_runs(behind=bool(entries)):
                     yield read
 
     async def done_with(self, read: ReadEntry) -> None:
@@ -265,13 +265,13 @@ class ReadSession:
             self.lost_runs.hear(decoded.events, self._before)
         return ReadEntry(entry, decoded, events) if decoded.events else None
 
-    async def _of_lost_runs(self) -> list[ReadEntry]:
+    async def _of_lost_runs(self, *, behind: bool) -> list[ReadEntry]:
         """What readers are told of runs whose process is silent; it is in no log."""
         if self.lost_runs is None:
             return []
         found = []
         with contextlib.suppress(Exception):  # the log is away: ``read`` fails as well
-            for events in await self.lost_runs.due():
+            for events in await self.lost_runs.due(behind=behind):
                 if events[-1].event_type in TERMINAL:
                     self._deduplicator.close(events[-1].run_id or "")
                 self._counts.received += len(events)
