@@ -18,7 +18,7 @@ from brokers.servers import Group, RedisServer, ask, free_port, redis_binary, wa
 if TYPE_CHECKING:
     from brokers.certificates import Certificates
 
-START_S = 60
+START_S = 300
 NODE_TIMEOUT_MS = 500
 DOWN_AFTER_MS = 500
 SLOTS = 16_384
