@@ -26,7 +26,7 @@ import msgspec
 
 from streamll.brokers.source import Entry, Source, SourceOptions
 from streamll.consumer.deduplication import LRU, Deduplicator
-from streamll.consumer.lost_runs import BEGINNING, LostRuns
+from streamll.consumer.lost_runs import BEGINNING, CLOCK_SKEW_S, LostRuns
 from streamll.consumer.reading import NewEvents, follow
 from streamll.core.errors import BrokerError, WireError, logger
 from streamll.core.events import TERMINAL, Event
@@ -125,6 +125,8 @@ class ReadSession:
         self._in_progress: dict[str, list[Entry]] = {}  # by id: an entry and its duplicates
         self._unacknowledged: deque[Entry] = deque()  # done, but the broker could not be told
         self._suspecting = False  # the first of a series of suspects has been read
+        self._latest = 0.0
+        """When the last event was created that was read."""
         self._was_connected = False
         self._warned = False
         self._closing = False
@@ -165,7 +167,8 @@ class ReadSession:
                         yield read
                 if not entries or not all(map(self.is_suspect, entries)):
                     self._suspecting = False
-                for read in await self._of_lost_runs(behind=bool(entries)):
+                behind = bool(entries) and self._latest < time.time() - CLOCK_SKEW_S
+                for read in await self._of_lost_runs(behind=behind):
                     yield read
 
     async def done_with(self, read: ReadEntry) -> None:
@@ -255,6 +258,8 @@ class ReadSession:
         if self._in_group and not await self._take(entry, decoded):
             return None
         events = decoded.events
+        if events:
+            self._latest = events[-1].timestamp
         if events and is_message(events[0]):  # no event for anybody's handlers
             return ReadEntry(entry, decoded, [])
         if not self._in_group:
