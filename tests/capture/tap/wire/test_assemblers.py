@@ -6,7 +6,7 @@ import pytest
 from frames import read
 
 from streamll.capture.tap.wire.anthropic import AnthropicAssembler
-from streamll.capture.tap.wire.base import CutShort, ErrorFrame, MalformedFrame
+from streamll.capture.tap.wire.base import Confused, CutShort, ErrorFrame, MalformedFrame
 from streamll.capture.tap.wire.chat import ChatAssembler
 from streamll.capture.tap.wire.gemini import GeminiAssembler
 from streamll.capture.tap.wire.responses import ResponsesAssembler
@@ -71,6 +71,14 @@ def test_an_id_repeated_with_every_fragment_is_one_call():
     assert [call["function"] for call in said["tool_calls"]] == [
         {"name": "f", "arguments": '{"q":1}'}
     ]
+
+
+def test_pieces_that_begin_alike_by_accident_are_a_reply():
+    """Not those of a server that sends all of the text each time."""
+    said, _ = message(*({"content": piece} for piece in ('"', '"', '","a')))
+    assert said["content"] == '""","a'
+    with pytest.raises(Confused, match="repeat"):
+        message(*({"content": piece} for piece in ("T", "Te", "Ten")))
 
 
 def test_tool_calls_without_a_number():
