@@ -102,8 +102,9 @@ def test_sources_take_turns(read):
         nonlocal made
         yield "first"
         ready.wait()
-        for made in range(1, 1001):  # noqa: B007 - read by the late one
-            yield made
+        for number in range(1000):
+            made += 1
+            yield number
 
     merged = [tagged.source for tagged in read(aggregate_streams([fast(), late()], buffer_size=8))]
     places = [place for place, source in enumerate(merged) if source == 1]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Iterable
+from typing import Any
 
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 """No test may be skipped, and a failing example is printed as one can repeat it."""
@@ -15,3 +18,21 @@ EXAMPLES = 400 if THOROUGH else 30
 def thorough(number: int) -> int:
     """So many examples if there is time, otherwise as few as of any other property."""
     return number if THOROUGH else min(number, EXAMPLES)
+
+
+def in_turn(*axes: Iterable[Any], every: int = 1) -> list[tuple[Any, ...]]:
+    """All combinations if there is time; otherwise each value of each axis at least ``every`` times.
+
+    The longest axis is gone through ``every`` times, and the others take turns along it, so that no
+    value always meets the same one.
+    """
+    columns = [list(axis) for axis in axes]
+    if THOROUGH:
+        return list(itertools.product(*columns))
+    longest, met = max(map(len, columns)), {}
+    for number in range(longest * every):
+        turn, at = divmod(number, longest)
+        met[
+            tuple(column[(at + turn * (len(column) < longest)) % len(column)] for column in columns)
+        ] = None
+    return list(met)

@@ -21,9 +21,9 @@ import pytest
 from dspy.adapters.xml_adapter import XMLAdapter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from profiles import thorough
 from pydantic import AfterValidator
 from random_types import Root, Spot, Word, shapes, written_for
-from profiles import thorough
 from typed_value_examples import cut
 
 from streamll.capture.reply.attempt_fields import ReleasedText

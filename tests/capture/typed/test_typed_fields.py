@@ -16,9 +16,9 @@ from dspy.adapters.baml_adapter import BAMLAdapter
 from dspy.adapters.xml_adapter import XMLAdapter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from profiles import thorough
 from pydantic import TypeAdapter
 from test_json_values import check_forward, places
-from profiles import thorough
 from typed_value_examples import cut, reordered, typed_values
 
 import streamll
