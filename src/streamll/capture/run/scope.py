@@ -62,6 +62,8 @@ class Scope:
     """Tools that ask a person before each call inside; ``"*"`` for all."""
     questions: bool | None = None
     """Whether its reader can answer questions; ``False``: nobody may be asked inside."""
+    guards: tuple[Any, ...] = ()
+    """The ``guards.Guard``s of its events, of enclosing scopes first."""
     call_selection: FieldSelection | None = None
     """Set by ``self._streamll_stream_fields = …`` inside the call."""
     value: Any = None  # what the call returned
@@ -77,6 +79,8 @@ class Scope:
             self.statuses = self.statuses or parent.statuses
             self.policy = self.policy or parent.policy
             self.approve |= parent.approve
+            self.guards = (*parent.guards, *self.guards)
+        self.guards = tuple({id(each): each for each in self.guards}.values())
         # each once, by identity: sinks may compare equal and need not be hashable
         self.receivers = tuple({id(each): each for each in self.receivers}.values())
         self.put_methods = tuple(receiver.put for receiver in self.receivers)  # for every event
