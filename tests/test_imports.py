@@ -36,6 +36,8 @@ RULES = {
     "typed": Rule({".exports"}, within={".capture", ".core"}),
     # plain synchronous Python: data in, events out
     "core": Rule({".core", "msgspec"}),
+    # what may not leave: texts in, what may go out
+    "guards": Rule({".core", ".guards", "msgspec"}, within={".flow"}),
     "configuration": Rule({".core", "msgspec"}, within={".guards"}),
     "context": Rule({".configuration", ".core", "msgspec"}),
     # questions of a run; it meets capture in `context.current_scope` alone

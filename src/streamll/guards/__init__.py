@@ -1,0 +1,12 @@
+"""What may not leave: texts are guarded as they arrive, exactly.
+
+A rule is a language, the set of texts it forbids. What goes out is at every moment the longest text
+that no continuation could make forbidden.
+"""
+
+from __future__ import annotations
+
+from streamll.guards.rules import Guard, Pattern, Ruleset, Words, ruleset
+from streamll.guards.text import Hit, TextGuard, guard_text
+
+__all__ = ["Guard", "Hit", "Pattern", "Ruleset", "TextGuard", "Words", "guard_text", "ruleset"]

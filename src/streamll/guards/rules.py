@@ -1,0 +1,168 @@
+"""What may not leave: the rules that a caller gives as ``guards=[…]``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar, Literal
+
+from streamll.core.errors import ConfigurationError
+from streamll.guards.automaton import Automaton
+from streamll.guards.language import Language
+from streamll.guards.regex import Checksum, language_of
+from streamll.guards.words import WordsLanguage
+
+Action = Literal["mask", "drop", "replace", "stop"]
+ACTIONS = ("mask", "drop", "replace", "stop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guard:
+    """What every rule has: its name, where it holds, and what happens where it finds something.
+
+    ``fields`` are names of fields (``"answer"`` or ``"predictor.answer"``); None is every text of
+    every event. ``action`` is ``"mask"`` (``mask`` stands in place of what was found), ``"drop"``
+    (the rest of the text is withheld), ``"replace"`` (the text becomes ``mask``) or ``"stop"`` (the
+    run ends). With ``result`` the program's own result is masked too.
+
+    Raises: ConfigurationError for an action there is not, or fields that are no names.
+    """
+
+    kind: ClassVar[str] = "guard"
+
+    name: str = ""
+    fields: Collection[str] | None = None
+    action: Action = "mask"
+    mask: str = "[redacted]"
+    result: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", self.kind)
+        for option in ("name", "mask"):
+            if not isinstance(getattr(self, option), str):
+                raise ConfigurationError(f"guard {self.name!r}: {option} must be a text")
+        if self.action not in ACTIONS:
+            raise ConfigurationError(
+                f"guard {self.name!r}: action must be one of {', '.join(ACTIONS)}, "
+                f"not {self.action!r}"
+            )
+        object.__setattr__(self, "fields", self._names(self.fields))
+
+    def _names(self, fields: Collection[str] | None) -> frozenset[str] | None:
+        if fields is None:
+            return None
+        if isinstance(fields, str) or not all(isinstance(name, str) for name in fields):
+            raise ConfigurationError(
+                f"guard {self.name!r}: fields must be a list of names, or None for every text, "
+                f"not {fields!r}"
+            )
+        return frozenset(fields)
+
+    def language(self) -> Language | None:
+        """What it forbids, to be found as text arrives; None for a rule that is asked otherwise."""
+        return None
+
+
+@dataclass(frozen=True)
+class Pattern(Guard):
+    """Forbids what a regular expression matches, wherever it can match.
+
+    ``valid`` is a checksum that what was matched must pass as well. A pattern is decided as its text
+    arrives, so it may have no backreference, lookaround, atomic group or possessive repeat; with
+    ``hold`` it may, and each text is held to its end, where ``re`` finds what it matches.
+
+    Raises: ConfigurationError for what is no pattern, or cannot be decided in this way.
+    """
+
+    kind: ClassVar[str] = "pattern"
+
+    regex: str | re.Pattern[str]
+    flags: int = 0
+    valid: Checksum | None = None
+    hold: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.regex, re.Pattern):
+            object.__setattr__(self, "regex", self._compiled(self.regex))
+        if not self.hold:
+            self.language()
+
+    def _compiled(self, regex: str) -> re.Pattern[str]:
+        try:
+            return re.compile(regex, self.flags)
+        except (re.error, TypeError, ValueError) as error:
+            raise ConfigurationError(
+                f"guard {self.name!r}: {regex!r} is no regular expression: {error}"
+            ) from None
+
+    @property
+    def compiled(self) -> re.Pattern[str]:
+        """The regular expression, compiled."""
+        assert isinstance(self.regex, re.Pattern)
+        return self.regex
+
+    def language(self) -> Language | None:
+        """The pattern's language; None if it is held."""
+        return None if self.hold else _pattern_language(self.name, self.compiled, self.valid)
+
+
+_pattern_language = lru_cache(maxsize=256)(language_of)
+
+
+@dataclass(frozen=True)
+class Words(Guard):
+    """Forbids words, whatever their case.
+
+    With ``edges`` (the default) a word that begins or ends with a letter, a digit, ``_`` or an accent
+    is not found inside a longer one.
+
+    Raises: ConfigurationError if there are none, or one is empty.
+    """
+
+    kind: ClassVar[str] = "words"
+
+    words: Collection[str]
+    edges: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.words, str):
+            raise ConfigurationError(f"guard {self.name!r}: words must be a list, not one text")
+        words = frozenset(self.words)
+        if not words or not all(isinstance(word, str) and word for word in words):
+            raise ConfigurationError(
+                f"guard {self.name!r}: words must be texts, at least one, and none of them empty"
+            )
+        object.__setattr__(self, "words", words)
+
+    def language(self) -> Language:
+        """One tree of all the words."""
+        return _words_language(frozenset(self.words), self.edges)
+
+
+@lru_cache(maxsize=64)
+def _words_language(words: frozenset[str], edges: bool) -> Language:
+    return WordsLanguage(words, edges=edges)
+
+
+class Ruleset:
+    """Several rules as one automaton; those that must see a whole text stand in ``held``."""
+
+    def __init__(self, guards: tuple[Guard, ...]) -> None:
+        self.guards = guards
+        found = [(guard, guard.language()) for guard in guards]
+        self.found = tuple(guard for guard, language in found if language is not None)
+        """The guards of the automaton's rules, by their number."""
+        self.automaton = Automaton([language for _, language in found if language is not None])
+        self.held = tuple(guard for guard in guards if isinstance(guard, Pattern) and guard.hold)
+        self.order = {id(guard): place for place, guard in enumerate(guards)}
+
+
+@lru_cache(maxsize=128)
+def ruleset(guards: tuple[Guard, ...]) -> Ruleset:
+    """The rules of some guards as one; what was made once is kept."""
+    return Ruleset(guards)
