@@ -39,7 +39,7 @@ def guarded_result(value: Any, guards: Iterable[Guard]) -> Any:
 
 def masked(value: Any, guards: tuple[Guard, ...], field: str | None = None) -> Any:
     """``value``, which is in the ``field``, as all of these guards leave it; else likewise."""
-    return _Masking(guards, field).mask(value) if guards else value
+    return _Masking(guards, field).whole(value) if guards else value
 
 
 def _masked_fields(fields: dict[str, Any], guards: tuple[Guard, ...]) -> dict[str, Any]:
@@ -69,13 +69,24 @@ class _Masking:
         self._field = field
         self._path: set[int] = set()
         self._last: Guard | None = None
+        self._has_loop = False
+
+    def whole(self, value: Any) -> Any:
+        try:
+            changed = self.mask(value)
+        except RecursionError:
+            self._refuse()
+        if changed is not value and self._has_loop:  # the copy still leads to what it is a copy of
+            self._refuse()
+        return changed
 
     def mask(self, value: Any) -> Any:
         if value is None or isinstance(value, bool):
             return value
         if type(value) is str:
             return self._text(value)
-        if id(value) in self._path:  # an object that contains itself
+        if id(value) in self._path:
+            self._has_loop = True
             return value
         self._path.add(id(value))
         try:
@@ -96,27 +107,19 @@ class _Masking:
     def _inside(self, value: Any) -> Any:
         if isinstance(value, dspy.Example):
             return _example(value, self._mapping)
-        if isinstance(value, pydantic.BaseModel):
-            return self._made(value, _fields_of(value), lambda parts: _model(value, parts))
-        if isinstance(value, msgspec.Struct):
-            return self._made(value, msgspec.structs.asdict(value), lambda p: _struct(value, p))
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            parts = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
-            return self._made(value, parts, lambda p: _dataclass(value, p))
         if isinstance(value, Mapping):
             return self._mapping(value)
         if isinstance(value, LISTS):
             return self._list(value)
-        return self._whole(value)
+        parts = _parts_of(value)
+        return self._whole(value) if parts is None else self._rebuilt(value, parts)
 
-    def _made(
-        self, value: Any, parts: Mapping[str, Any], make: Callable[[dict[str, Any]], Any]
-    ) -> Any:
+    def _rebuilt(self, value: Any, parts: Mapping[str, Any]) -> Any:
         """``value`` of its masked parts, if any differs."""
         changed = {name: self.mask(part) for name, part in parts.items()}
         if not _differs(changed.values(), parts.values()):
             return value
-        return self._try(make, changed)
+        return self._try(lambda changed: _of_parts(value, changed), changed)
 
     def _mapping(self, value: Mapping[Any, Any]) -> Any:
         before = [*value.keys(), *value.values()]
@@ -175,8 +178,24 @@ def _example(example: Any, masked_fields: Callable[[dict[str, Any]], Any]) -> An
     return copied
 
 
-def _fields_of(model: pydantic.BaseModel) -> dict[str, Any]:
-    return {**vars(model), **(model.model_extra or {})}
+def _parts_of(value: Any) -> Mapping[str, Any] | None:
+    if isinstance(value, pydantic.BaseModel):
+        return {**vars(value), **(value.model_extra or {})}
+    if isinstance(value, msgspec.Struct):
+        return msgspec.structs.asdict(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+    return None
+
+
+def _of_parts(value: Any, parts: dict[str, Any]) -> Any:
+    """A value of the same type; raises what its type raises if it does not take these."""
+    if isinstance(value, pydantic.BaseModel):
+        return _model(value, parts)
+    if isinstance(value, msgspec.Struct):  # ``replace`` alone would take anything
+        return msgspec.convert(msgspec.structs.replace(value, **parts), type(value))
+    taken = {each.name for each in dataclasses.fields(value) if each.init}
+    return dataclasses.replace(value, **{n: part for n, part in parts.items() if n in taken})
 
 
 def _model(model: pydantic.BaseModel, parts: dict[str, Any]) -> Any:
@@ -191,13 +210,3 @@ def _model(model: pydantic.BaseModel, parts: dict[str, Any]) -> Any:
         if isinstance(info.validation_alias, str)
     }
     return kind.model_validate({names.get(name, name): part for name, part in parts.items()})
-
-
-def _struct(struct: Any, parts: dict[str, Any]) -> Any:
-    """``convert`` checks what ``replace`` would take as it is."""
-    return msgspec.convert(msgspec.structs.replace(struct, **parts), type(struct))
-
-
-def _dataclass(value: Any, parts: dict[str, Any]) -> Any:
-    taken = {each.name for each in dataclasses.fields(value) if each.init}
-    return dataclasses.replace(value, **{n: part for n, part in parts.items() if n in taken})
