@@ -22,7 +22,11 @@ def test_a_log_that_goes_away_delays_the_ends_of_lost_runs_and_takes_none(tmp_pa
         for event in events:
             sink.put(event)
     assert sink.stop(60)
-    away = [False, False, True]  # the runs are found silent, then silent still, and looked up in vain
+    away = [
+        False,
+        False,
+        True,
+    ]  # the runs are found silent, then silent still, and looked up in vain
 
     def source(options):
         if away and away.pop(0):
