@@ -14,6 +14,7 @@ Nothing here looks at lengths, prefixes or separators: these are the expression'
 from __future__ import annotations
 
 import string
+from collections.abc import Hashable
 
 __all__ = ["LUHN", "MOD_97", "Luhn", "Mod97"]
 
@@ -36,7 +37,7 @@ class Luhn:
     """
 
     alphabet = string.digits
-    start = 0
+    start: Hashable = 0
 
     def step(self, state: int, char: str) -> int:
         """The state after ``char``."""
@@ -60,7 +61,7 @@ class Mod97:
     """
 
     alphabet = string.digits + string.ascii_letters
-    start = 0
+    start: Hashable = 0
 
     def step(self, state: int, char: str) -> int:
         """The state after ``char``; letters count the same in either case."""

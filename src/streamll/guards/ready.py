@@ -11,13 +11,14 @@ Edges are those of ASCII words: in scripts without blanks a key follows a letter
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import TypedDict
 
 from typing_extensions import Unpack
 
-from streamll.guards.checksums import LUHN, MOD_97, Luhn, Mod97
+from streamll.guards.checksums import LUHN, MOD_97
+from streamll.guards.regex import Checksum
 from streamll.guards.rules import Action, Pattern
 
 __all__ = ["card_numbers", "credential_urls", "emails", "ibans", "phone_numbers", "provider_keys"]
@@ -27,7 +28,7 @@ class _Options(TypedDict, total=False):
     """What every ready rule hands on to its ``Pattern``."""
 
     name: str
-    fields: Iterable[str] | None
+    fields: Collection[str] | None
     action: Action
     mask: str
     result: bool
@@ -157,7 +158,7 @@ def _label(chars: str) -> str:
 
 _COUNTRY_CODES = {
     # what the national number may be, by how many digits the country's code has
-    r"[17]": 10,
+    r"[17]": (10, 10),
     r"(?:2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58])": (7, 13),
     r"(?:21[1-368]|2[2346][0-9]|25[0-8]|29[017-9]|35[0-9]|37[0-9]|38[0-35-79]|42[0134]|50[0-9]"
     r"|59[0-9]|67[02-9]|68[0-35-9]|69[0-2]|80[08]|85[02356]|87[0-48]|88[0-368]|96[0-8]|97[0-79]"
@@ -172,9 +173,10 @@ _BETWEEN = rf"(?:[{_BLANK}{_HYPHEN}./]|[{_BLANK}]?\(|\)[{_BLANK}]?|[{_BLANK}]/[{
 """Between two digits of an international number: the signs of ITU-T E.123, and those seen."""
 
 _NATIONAL = (
-    # where, and how it is written; D a digit, B a blank, G a blank or hyphen, P one of these or a dot
-    ("North America: 212-555-0100", r"E(?:1P)?[2-9]DDP[2-9]DDPDDDDE"),
-    ("North America: (212) 555-0100", r"(?:E1P)?\([2-9]DD\)B?[2-9]DDPDDDDE"),
+    # where, and how it is written: D a digit, B a blank, G a blank or hyphen, P one or a dot, H no
+    # blank, S what follows an area, E the edge of a word
+    ("North America: 212-555-0100", r"E(?:1H)?[2-9]DDP[2-9]DDPDDDDE"),
+    ("North America: (212) 555-0100", r"(?:E1H)?\([2-9]DD\)B?[2-9]DDPDDDDE"),
     ("France: 01 99 00 12 34", r"E0[1-9](?:PDD){4}E"),
     ("Anywhere, together: 01632960983", r"E0[1-9]D{8,9}E"),
     ("Two digits of an area: 02 5550 1234, 06-12345678", r"E0[1-9]S(?:DDDDGDDDD|D{7,8}|DDDGD{4})E"),
@@ -200,6 +202,7 @@ _SIGNS = {
     "B": f"[{_BLANK}]",
     "G": _GAP,
     "P": f"[{_BLANK}{_HYPHEN}.]",
+    "H": f"[{_HYPHEN}.]",
     "S": f"(?:[{_BLANK}{_HYPHEN}/]|[{_BLANK}]/[{_BLANK}])",
 }
 
@@ -233,15 +236,14 @@ def _phones() -> str:
 def _international() -> Iterator[str]:
     start = rf"(?:[+\uff0b]|{_EDGE}(?:00|011[{_BLANK}{_HYPHEN}])[{_BLANK}{_HYPHEN}]?)"
     trunk = rf"(?:[{_BLANK}]?\(0\)|{_BETWEEN}0)?{_BETWEEN}"
-    for code, count in _COUNTRY_CODES.items():
-        least, most = (count, count) if isinstance(count, int) else count
+    for code, (least, most) in _COUNTRY_CODES.items():
         more = f"(?:{_BETWEEN}{_DIGIT}){{{least - 1},{most - 1}}}{_EDGE}"
         yield f"{start}{code}{trunk}[1-9]{more}"
     yield f"{start}{_LEADING_ZERO}{_BETWEEN}0(?:{_BETWEEN}{_DIGIT}){{5,11}}{_EDGE}"
 
 
 def _spelled(how: str) -> str:
-    return re.sub("[DEBGPS]", lambda sign: _SIGNS[sign[0]], how)
+    return re.sub("[BDEGHPS]", lambda sign: _SIGNS[sign[0]], how)
 
 
 # IBANs
@@ -435,6 +437,6 @@ def _urls() -> str:
     return rf"{_EDGE}://[{_CREDENTIALS}]*:[{_CREDENTIALS}:@]+@"
 
 
-def _rule(name: str, regex: str, options: _Options, valid: Luhn | Mod97 | None = None) -> Pattern:
+def _rule(name: str, regex: str, options: _Options, valid: Checksum | None = None) -> Pattern:
     options.setdefault("name", name)
     return Pattern(regex=regex, valid=valid, **options)
