@@ -13,13 +13,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from functools import lru_cache
-from typing import TypedDict
-
-from typing_extensions import Unpack
+from typing import TYPE_CHECKING, TypedDict
 
 from streamll.guards.checksums import LUHN, MOD_97
 from streamll.guards.regex import Checksum
 from streamll.guards.rules import Action, Pattern
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["card_numbers", "credential_urls", "emails", "ibans", "phone_numbers", "provider_keys"]
 
