@@ -78,6 +78,7 @@ RULES = {
             ".context",
             ".core",
             ".flow",
+            ".guards",
             ".patching",
             ".streams",
         }

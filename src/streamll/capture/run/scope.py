@@ -81,6 +81,8 @@ class Scope:
             self.approve |= parent.approve
             self.guards = (*parent.guards, *self.guards)
         self.guards = tuple({id(each): each for each in self.guards}.values())
+        if self.guards:
+            self.run.guard(self)
         # each once, by identity: sinks may compare equal and need not be hashable
         self.receivers = tuple({id(each): each for each in self.receivers}.values())
         self.put_methods = tuple(receiver.put for receiver in self.receivers)  # for every event
