@@ -37,7 +37,7 @@ RULES = {
     # plain synchronous Python: data in, events out
     "core": Rule({".core", "msgspec"}),
     # what may not leave: texts in, what may go out
-    "guards": Rule({".core", ".guards", "msgspec"}, within={".flow"}),
+    "guards": Rule({".core", ".flow", ".guards", "msgspec"}),
     "configuration": Rule({".core", "msgspec"}),
     "context": Rule({".configuration", ".core", "msgspec"}),
     # questions of a run; it meets capture in `context.current_scope` alone
