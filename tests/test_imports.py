@@ -38,7 +38,7 @@ RULES = {
     "core": Rule({".core", "msgspec"}),
     # what may not leave: texts in, what may go out
     "guards": Rule({".core", ".flow", ".guards", "msgspec"}),
-    "configuration": Rule({".core", "msgspec"}),
+    "configuration": Rule({".core", "msgspec"}, within={".guards"}),
     "context": Rule({".configuration", ".core", "msgspec"}),
     # questions of a run; it meets capture in `context.current_scope` alone
     "asking": Rule(
@@ -89,7 +89,9 @@ RULES = {
     "remote": Rule(
         {".core", ".flow", ".remote", ".streams", "msgspec"}, within={"httpx", "httpx2"}
     ),
-    "watching": Rule({".capture", ".configuration", ".exports"}, within={".serve", ".sinks"}),
+    "watching": Rule(
+        {".capture", ".configuration", ".exports", ".guards"}, within={".serve", ".sinks"}
+    ),
     # the seeds' spellings of what the rest does
     "compat": Rule({".capture", ".compat", ".core", ".flow", ".streams", "dspy"}),
     # a server of its own; only what makes a `dspy.LM` for it, or records one, knows DSPy
@@ -99,7 +101,8 @@ RULES = {
     ),
     # models, sessions and turns, on public names of streamll and DSPy alone
     "chat": Rule(
-        {".", ".chat", ".configuration", ".core", ".flow", ".terminal", "dspy", "msgspec"}
+        {".", ".chat", ".configuration", ".core", ".flow", ".guards", ".terminal"}
+        | {"dspy", "msgspec"}
     ),
     # the paths by which notebooks know what is in chat
     "services": Rule({".chat", ".core", ".flow"}),
@@ -111,10 +114,12 @@ RULES = {
             ".",
             ".asking",
             ".brokers",
+            ".configuration",
             ".consumer",
             ".core",
             ".exports",
             ".flow",
+            ".guards",
             ".streams",
             ".serve",
             ".sinks",
