@@ -16,6 +16,7 @@ from streamll.core.events import (
     FieldEnd,
     FieldPartial,
     FieldStart,
+    Guarded,
     Identity,
     LMEnd,
     LMStart,
@@ -263,4 +264,7 @@ SAMPLES = [
     RunEnd(**stamp(43, RUN), **TOTALS, waited=12.5),
     RunError(**stamp(44, RUN), **TOTALS, waited=12.5, error_type="E", message="m"),
     RunCancelled(**stamp(45, RUN), **TOTALS, waited=12.5),
+    Guarded(
+        **stamp(46), rule="card numbers", kind="pattern", action="drop", field="answer", offset=17
+    ),
 ]

@@ -142,6 +142,11 @@ def lines_of(*events: ev.Event) -> list[str]:
         (ev.ToolCallDelta(index=0, arguments='{"q'), r'[CALL] 1: "{\"q"'),
         (ev.Citation(title="Paris", url="https://x"), "[CITATION] Paris https://x"),
         (ev.Citation(text="a passage"), "[CITATION] a passage"),
+        (ev.Guarded(rule="emails", kind="pattern"), "[GUARD] emails"),
+        (
+            ev.Guarded(rule="names", kind="words", action="drop", field="answer"),
+            "[GUARD] names · drop · answer",
+        ),
         (ev.Status(message="Searching…"), "[STATUS] Searching…"),
         (ev.Status(message="\x1b[2Ja\nb"), "[STATUS] ␛[2Ja b"),
         (ev.TraceStart(name="retrieval", trace_id="t"), "[TRACE] retrieval"),

@@ -557,6 +557,23 @@ class ReplyPart(Event, frozen=True, kw_only=True):
     size: int | None = None
 
 
+@_kind("guarded")
+class Guarded(Event, frozen=True, kw_only=True):
+    """A guard has kept text back: its ``rule`` by name, of the ``kind`` ``"pattern"``, ``"words"`` or
+    ``"check"``.
+
+    ``action`` is what it does (``"mask"``, ``"drop"``, ``"replace"``, ``"stop"``). In the text of an output
+    ``field``, ``offset`` is the number of characters that were released before it, where that is known.
+    It comes before the event that it is about, or after that one if something opens with it.
+    """
+
+    rule: str
+    kind: str
+    action: str = "mask"
+    field: str | None = None
+    offset: int | None = None
+
+
 # --- messages of the program ----------------------------------------------------------------------
 
 

@@ -205,6 +205,7 @@ class LineView(EventVisitor):
     on_reply_part = _line("PART", words.part)
     on_thinking = _line("THINKING", lambda e: tx.quote(e.text))
     on_citation = _line("CITATION", words.citation)
+    on_guarded = _line("GUARD", words.guarded)
     on_question = _line("QUESTION", words.question)
     on_answer = _line("ANSWER", words.answer)
     on_status = _line("STATUS", lambda e: tx.one_line(e.message))

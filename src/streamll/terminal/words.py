@@ -153,6 +153,12 @@ def part(event: ev.ReplyPart) -> str:
     return " ".join(tx.one_line(each, 200) for each in parts if each)
 
 
+def guarded(event: ev.Guarded) -> str:
+    """``card numbers · drop · answer``; ``mask``, as most do, is not said."""
+    where = (event.action if event.action != "mask" else None, event.field)
+    return " · ".join(tx.one_line(each, 80) for each in (event.rule, *where) if each)
+
+
 def question(event: ev.Question) -> str:
     """What is asked, with the arguments of the call that is to be allowed."""
     said = tx.one_line(event.text)

@@ -375,6 +375,21 @@ export interface ReplyPart extends Shared {
   readonly size?: number;
 }
 
+/**
+ * A guard has kept text back: its `rule` by name, of the `kind` `"pattern"`, `"words"` or `"check"`.
+ * `action` is what it does (`"mask"`, `"drop"`, `"replace"`, `"stop"`). In the text of an output `field`,
+ * `offset` is the number of characters that were released before it, where that is known. It comes before the
+ * event that it is about, or after that one if something opens with it.
+ */
+export interface Guarded extends Shared {
+  readonly event_type: "guarded";
+  readonly rule: string;
+  readonly kind: string;
+  readonly action?: string;
+  readonly field?: string;
+  readonly offset?: number;
+}
+
 /** A message of `streamll.status` or of a `StatusMessageProvider`. */
 export interface Status extends Shared {
   readonly event_type: "status";
@@ -471,6 +486,7 @@ export type RunEvent =
   | Citation
   | Refusal
   | ReplyPart
+  | Guarded
   | Status
   | TraceStart
   | TraceEnd
@@ -511,6 +527,7 @@ export const KINDS: ReadonlySet<string> = new Set([
   "citation",
   "refusal",
   "reply.part",
+  "guarded",
   "status",
   "trace.start",
   "trace.end",
