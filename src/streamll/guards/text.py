@@ -140,8 +140,8 @@ class TextGuard:
         if not inside:
             self._plain(run.start, parts)
             if run.guard.action == "mask":
-                self._put(self._form.mask(run.guard.mask), parts)
                 self.hits.append(Hit(run.guard, self._released))
+                self._put(self._form.mask(run.guard.mask), parts)
             self._in_mask = True
         self._skip(run.end)
         if run.closer is not None:
