@@ -18,7 +18,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Protocol
 
@@ -130,6 +130,11 @@ class Inquiries:
         else:
             call, refused = (functools.partial(f, inquiry) for f in (self._call, self._refused))
             inquiry.work = threads.submit(call, refused)
+
+    def keep(self, inquiries: Iterable[Inquiry]) -> None:
+        """Have these found by ``ask``, even if they were forgotten meanwhile."""
+        for inquiry in inquiries:
+            self._kept[id(inquiry.check)].setdefault(inquiry.text, inquiry)
 
     def close(self) -> None:
         """The run was left: what has no verdict gets none, and nothing more is asked."""

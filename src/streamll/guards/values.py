@@ -11,8 +11,8 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from streamll.core.jsonable import render
-from streamll.guards.rules import Guard, Ruleset
-from streamll.guards.text import Form, guard_text
+from streamll.guards.rules import Guard
+from streamll.guards.text import Form, Rules
 
 MAX_DEPTH = 200
 """Nesting beyond which a value becomes the name of its type; so does one that contains itself."""
@@ -21,7 +21,7 @@ MAX_DEPTH = 200
 class ValueGuard:
     """Guards the values of one event; ``hits`` are the guards that have found something in them."""
 
-    def __init__(self, rules: Ruleset) -> None:
+    def __init__(self, rules: Rules) -> None:
         self.hits: list[Guard] = []
         self._rules = rules
         self._path: set[int] = set()
@@ -33,7 +33,7 @@ class ValueGuard:
 
     def text(self, text: str, form: Form = "plain") -> str:
         """A whole text: with masks, empty where it is dropped, another where it is replaced."""
-        shown, hits = guard_text(self._rules, text, form) if text else (text, [])
+        shown, hits = self._rules.whole(text, form) if text else (text, [])
         for hit in hits:
             if hit.guard not in self.hits:
                 self.hits.append(hit.guard)
@@ -85,6 +85,8 @@ class ValueGuard:
         return self._in_place_of(key, text)
 
     def _in_place_of(self, value: Any, text: str) -> Any:
+        if self._rules.only_texts and (text.isidentifier() or type(value) in (int, float)):
+            return value
         shown = self.text(text)
         return value if shown is text else shown
 
