@@ -76,6 +76,7 @@ class Runner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._clock: asyncio.Task[None] | None = None
         self._closed_as_lost: set[str] = set()
+        self._closing: set[asyncio.Task[None]] = set()
         self._late: set[str] = set()
         """Runs that were started here and that the log did not have a second later."""
 
@@ -93,7 +94,7 @@ class Runner:
         await self.wait(CANCEL_S)
         clock, self._clock = self._clock, None
         if clock is not None:
-            await end(clock)
+            await end(clock, *self._closing)
         await self.run_log.close()
 
     async def wait(self, seconds: float) -> None:
@@ -326,7 +327,12 @@ class Runner:
                 silent_s = self._silence(buffer, now)
                 buffer.tell(self._notice(buffer.run_id, silent_s))
                 if silent_s > self.limits.lost_seconds:
-                    await self.close_lost(buffer.run_id)
+                    self._closed_as_lost.add(buffer.run_id)
+                    # Beside this: the log may take its time, and without reports from here others
+                    # would take the runs of this process for lost.
+                    closing = asyncio.create_task(self.close_lost(buffer.run_id))
+                    self._closing.add(closing)
+                    closing.add_done_callback(self._closing.discard)
 
     # --- lost runs ------------------------------------------------------------------------------
 
