@@ -90,9 +90,11 @@ class Run:
                 context=get_context(),
                 **own,
             )
-            told = self._deliver(event, scope)
-        if told:
-            self._tell_token_hooks(told)
+            if self.guarding is None:
+                self._deliver(event, scope)
+                return event
+            told = self._leave(self.guarding.feed(event, scope))
+        self._tell_token_hooks(told)
         return event
 
     def publish_token(
@@ -122,11 +124,13 @@ class Run:
                 finish_reason=finish_reason,
                 cached=cached,
             )
-            told = self._deliver(event, scope)
-        if told is not None:
+            if self.guarding is None:
+                self._deliver(event, scope)
+                told: list[Leaving] = [(event, scope)] if scope.token_hooks and token else []
+            else:
+                told = self._leave(self.guarding.feed(event, scope))
+        if told:
             self._tell_token_hooks(told)
-        elif scope.token_hooks and token:
-            self._call_token_hooks(event, scope)
 
     def publish_change(
         self, kind: type[Event], scope: CapturedCall, identity: Identity, /, **own: Any
@@ -150,16 +154,11 @@ class Run:
                 self._open_traces[event.trace_id] = (event, scope)
             elif isinstance(event, ev.TraceEnd):
                 self._open_traces.pop(event.trace_id, None)
-            told = self._deliver(event, scope)
-        if told:
-            self._tell_token_hooks(told)
-
-    def _deliver(self, event: Event, scope: CapturedCall) -> list[Leaving] | None:
-        """Give the event to all receivers; guarded ones return what token hooks are to be told."""
-        if self.guarding is not None:
-            return self._leave(self.guarding.feed(event, scope))
-        self._put(event, scope)
-        return None
+            if self.guarding is None:
+                self._deliver(event, scope)
+                return
+            told = self._leave(self.guarding.feed(event, scope))
+        self._tell_token_hooks(told)
 
     def _leave(self, leaving: list[Leaving]) -> list[Leaving]:
         """Guarded events leave: give them their order, and stop the run if a guard says so."""
@@ -168,7 +167,7 @@ class Run:
             if event.seq != self._leaving:
                 event = msgspec.structs.replace(event, seq=self._leaving)  # noqa: PLW2901
             self._leaving += 1
-            self._put(event, scope)
+            self._deliver(event, scope)
             if scope.token_hooks and self._is_for_token_hooks(event):
                 told.append((event, scope))
         if (found := self.guarding.stopped) is not None and self._outermost.reason is None:
@@ -183,7 +182,7 @@ class Run:
             return bool(self.guarding.has_begun(event.identity))
         return isinstance(event, ev.FieldCorrected)
 
-    def _tell_token_hooks(self, told: list[Leaving]) -> None:
+    def _tell_token_hooks(self, told: Sequence[Leaving]) -> None:
         for event, scope in told:
             self._call_token_hooks(event, scope)
 
@@ -205,7 +204,7 @@ class Run:
                 told = self._leave(self.guarding.finish_texts(identity, scope, now()))
             self._tell_token_hooks(told)
 
-    def _put(self, event: Event, scope: CapturedCall) -> None:
+    def _deliver(self, event: Event, scope: CapturedCall) -> None:
         approved = event if configuration.redact is None else configuration.approve(event)
         if approved is not None:
             for put in scope.put_methods:
