@@ -85,13 +85,21 @@ class Inquiry:
 
 
 class Inquiries:
-    """What is asked for one run. All but the functions themselves happens under ``lock``."""
+    """What is asked for one run. All but the functions themselves happens under ``lock``.
+
+    ``context`` makes the contexts in which they run; ``after`` is called when a verdict has come, without
+    the lock.
+    """
 
     def __init__(
-        self, lock: threading.RLock, context: Callable[[], Context] = copy_context
+        self,
+        lock: threading.RLock,
+        context: Callable[[], Context] = copy_context,
+        after: Callable[[], None] = lambda: None,
     ) -> None:
         self._lock = lock
         self._context = context
+        self._after = after
         self._kept: dict[int, dict[str, Inquiry]] = {}  # by check, which the inquiries keep alive
         self._pending: set[Inquiry] = set()
         self._tasks = 0
@@ -160,13 +168,13 @@ class Inquiries:
         try:
             answer = inquiry.context.run(inquiry.check.function, inquiry.text)
         except BaseException as error:  # noqa: BLE001 - whatever it raises, it has not said yes
-            self._fail(inquiry, f"raised {type(error).__name__}")
+            self._raised(inquiry, error)
             return
         if inspect.isawaitable(answer):
             with self._lock:
                 self._queue(inquiry, answer)
         else:
-            self._answer(inquiry, answer)
+            self._answered(inquiry, answer)
 
     # --- on an event loop -------------------------------------------------------------------------
 
@@ -215,9 +223,9 @@ class Inquiries:
         try:
             answer = await (inquiry.awaitable or inquiry.check.function(inquiry.text))
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it has not said yes
-            self._fail(inquiry, f"raised {type(error).__name__}")
+            self._raised(inquiry, error)
         else:
-            self._answer(inquiry, answer)
+            self._answered(inquiry, answer)
 
     # --- verdicts ---------------------------------------------------------------------------------
 
@@ -232,10 +240,12 @@ class Inquiries:
                 self._move(inquiry)  # its loop is blocked, perhaps by a thread that waits for this
             else:
                 self._late(inquiry, f"took longer than {inquiry.check.timeout:g} s")
+        self._after()
 
     def _refused(self, inquiry: Inquiry) -> None:
         with self._lock:
             self._late(inquiry, "has no thread to run in: too many are late")
+        self._after()
 
     def _late(self, inquiry: Inquiry, how: str) -> None:
         if inquiry.verdict is None:
@@ -243,19 +253,25 @@ class Inquiries:
             self._report(inquiry, how, lets_out=lets_out)
             self._give_up(inquiry, verdict=lets_out)
 
-    def _fail(self, inquiry: Inquiry, how: str) -> None:
+    def _raised(self, inquiry: Inquiry, error: BaseException) -> None:
         with self._lock:
-            if inquiry.verdict is None:
-                lets_out = inquiry.check.when_failed == "allow"
-                self._report(inquiry, how, lets_out=lets_out)
-                self._settle(inquiry, verdict=lets_out)
+            self._fail(inquiry, f"raised {type(error).__name__}")
+        self._after()
 
-    def _answer(self, inquiry: Inquiry, answer: Any) -> None:
-        if answer is True or answer is False:
-            with self._lock:
+    def _fail(self, inquiry: Inquiry, how: str) -> None:
+        if inquiry.verdict is None:
+            lets_out = inquiry.check.when_failed == "allow"
+            self._report(inquiry, how, lets_out=lets_out)
+            self._settle(inquiry, verdict=lets_out)
+
+    def _answered(self, inquiry: Inquiry, answer: Any) -> None:
+        with self._lock:
+            if answer is True or answer is False:
                 self._settle(inquiry, verdict=answer)
-        else:
-            self._fail(inquiry, f"returned a {type(answer).__name__} instead of True or False")
+            else:
+                kind = type(answer).__name__
+                self._fail(inquiry, f"returned a {kind} instead of True or False")
+        self._after()
 
     def _give_up(self, inquiry: Inquiry, *, verdict: bool) -> None:
         """Nobody waits for the function any more, which may still be running."""

@@ -8,13 +8,13 @@ The run gives each event its ``seq`` when it has left, and calls all of this und
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from streamll.core import events as ev
 from streamll.core.events import Event, Identity
 from streamll.guards.checking import Checking, Leaving
-from streamll.guards.numbering import Numbering
+from streamll.guards.numbering import Numbering, qualified
 from streamll.guards.rewriting import Rewriting
 from streamll.guards.rules import Check, Guard
 from streamll.guards.text import Form
@@ -100,6 +100,18 @@ class Guarding:
     def shown(self, identity: Identity, field: str) -> str | None:
         """What has left of the text of a field; ``None`` if no guard has seen it."""
         return self._numbers.shown(identity, field)
+
+    def shown_of(self, texts: Mapping[str, str]) -> dict[str, str]:
+        """What has left, at the latest attempt, of fields by ``predictor.field``; else these texts."""
+        latest = self._numbers.latest
+        return {
+            name: "".join(latest[name].parts) if name in latest else text
+            for name, text in texts.items()
+        }
+
+    def text_of(self, found: ev.Guarded) -> dict[str, str]:
+        """What has left of the field that something was found in, by its name."""
+        return {} if found.field is None else self.shown_of({qualified(found): ""})
 
     def has_begun(self, identity: Identity) -> bool:
         """Whether any field of this attempt has begun."""

@@ -35,6 +35,8 @@ class Numbering:
         self._calls: dict[str | None, dict[Place, FieldCount]] = {}
         self._thinking: dict[str | None, tuple[int, int]] = {}  # by call: attempt, next index
         self._last: FieldCount | None = None
+        self.latest: dict[str, FieldCount] = {}
+        """Of each field by ``predictor.field``, the last attempt of which something has gone out."""
 
     def begin(self, identity: Identity, field: str) -> None:
         """Count the text of a field from its start on."""
@@ -80,6 +82,8 @@ class Numbering:
         if count is None:
             return event
         token = event.token
+        if not count.tokens:
+            self.latest[qualified(event)] = count
         if event.offset != count.length or event.token_index != count.tokens:
             event = replace(event, token_index=count.tokens, offset=count.length)
         count.tokens += 1
@@ -98,3 +102,8 @@ class Numbering:
         index = index if attempt == event.attempt else 0
         self._thinking[event.call_id] = event.attempt, index + 1
         return event if event.index == index else replace(event, index=index)
+
+
+def qualified(event: TokenEvent | ev.Guarded) -> str:
+    """The name of the event's field, with that of its predictor if it has one."""
+    return f"{event.predictor}.{event.field}" if event.predictor else str(event.field)

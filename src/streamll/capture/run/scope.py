@@ -21,6 +21,8 @@ from streamll.capture.run.status import Statuses
 from streamll.configuration import Receiver, configuration
 from streamll.core.errors import GuardStopped, Unwind
 from streamll.core.events import Event, Identity
+from streamll.guards import Check, Guard
+from streamll.guards.checks import inside_check
 
 SCOPE_KEY = "_streamll_scope"
 QUIET_KEY = "_streamll_quiet"
@@ -74,6 +76,8 @@ class Scope:
 
     def __post_init__(self) -> None:
         outer = configuration.guards if self.parent is None else self.parent.guards
+        if inside_check.get():  # a check that is itself streamed is not checked in turn
+            outer, self.guards = (_unasked(each) for each in (outer, self.guards))
         if (parent := self.parent) is not None:
             self.receivers = (*parent.receivers, *self.receivers)
             self.token_hooks = (*parent.token_hooks, *self.token_hooks)
@@ -188,6 +192,10 @@ class Scope:
         for receiver in self.receivers:
             if getattr(receiver, "overfull", False):
                 receiver.wait_for_room()  # type: ignore[attr-defined]
+
+
+def _unasked(guards: Iterable[Guard]) -> tuple[Guard, ...]:
+    return tuple(guard for guard in guards if not isinstance(guard, Check))
 
 
 def current_scope() -> Scope | None:
