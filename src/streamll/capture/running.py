@@ -114,7 +114,9 @@ class ProgramRun(Background):
         with self._running():
             async with settled_async(self.scope):
                 with self._captured():
-                    self.value = self.scope.returned(await program(*self.args, **self.kwargs))
+                    self.value = await self.scope.returned_async(
+                        await program(*self.args, **self.kwargs)
+                    )
 
     def _captured(self) -> AbstractContextManager[None]:
         return captured(self.scope, inputs_of(self.args, self.kwargs))

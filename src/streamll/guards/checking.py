@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from streamll.core import events as ev
 from streamll.core.events import CALLS, Event, Identity
 from streamll.core.parsing.values.builder import COMPLETE, PARTIAL, Pointer
+from streamll.flow.waiting import LoopWaiter, ThreadWaiter, Waiter
 from streamll.guards.checked import CheckedString, CheckedText, Part
 from streamll.guards.checks import Inquiries, Inquiry
 from streamll.guards.lanes import Lanes, Waiting
@@ -157,6 +158,47 @@ def _read(text: str) -> Any:
         return UNREADABLE
 
 
+class Judging:
+    """A value under checks, for whoever waits for them: ``walk(rules)`` is the value under such rules."""
+
+    def __init__(self, inquiries: Inquiries, walk: Callable[[Any], Any]) -> None:
+        self._inquiries = inquiries
+        self._walk = walk
+        self._asked: list[Inquiry] = []
+        self._waiter: Waiter | None = None
+        with inquiries.lock:
+            walk(functools.partial(Asking, inquiries, self._asked))
+            self._undecided = {each for each in self._asked if each.verdict is None}
+            for each in self._undecided:
+                each.then.append(self._decided)
+
+    def _decided(self, inquiry: Inquiry) -> None:
+        self._undecided.discard(inquiry)
+        if not self._undecided and self._waiter is not None:
+            self._waiter.wake()
+
+    def _waits_with(self, waiter: Waiter) -> bool:
+        with self._inquiries.lock:
+            self._waiter = waiter
+            return bool(self._undecided)
+
+    def wait(self) -> None:
+        """Wait until all verdicts are known."""
+        if self._waits_with(waiter := ThreadWaiter()):
+            waiter.wait(None)
+
+    async def wait_async(self) -> None:
+        """The same in a task."""
+        if self._waits_with(waiter := LoopWaiter()):
+            await waiter.wait(lambda _: None)
+
+    def value(self) -> Any:
+        """The value by these verdicts."""
+        with self._inquiries.lock:
+            self._inquiries.keep(self._asked)
+            return self._walk(functools.partial(Verdicts, self._inquiries))
+
+
 # --- events -------------------------------------------------------------------------------------------
 
 
@@ -222,6 +264,10 @@ class Checking:
     def waits(self, scope: Any) -> bool:
         """Whether any event of this scope, or of one inside it, has not come out."""
         return any(thing.scope.is_within(scope) for thing in self._lanes.waiting)
+
+    def judging(self, walk: Callable[[Any], Any]) -> Judging:
+        """A value that is no event's, under checks."""
+        return Judging(self.inquiries, walk)
 
     def abandon(self) -> None:
         """The run was left: all comes out at once, without what has no verdict."""

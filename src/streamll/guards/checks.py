@@ -97,7 +97,7 @@ class Inquiries:
         context: Callable[[], Context] = copy_context,
         after: Callable[[], None] = lambda: None,
     ) -> None:
-        self._lock = lock
+        self.lock = lock
         self._context = context
         self._after = after
         self._kept: dict[int, dict[str, Inquiry]] = {}  # by check, which the inquiries keep alive
@@ -146,7 +146,7 @@ class Inquiries:
 
     def close(self) -> None:
         """The run was left: what has no verdict gets none, and nothing more is asked."""
-        with self._lock:
+        with self.lock:
             self._closed = True
             self._waiting.clear()
             for inquiry in list(self._pending):
@@ -161,7 +161,7 @@ class Inquiries:
     # --- in a thread ------------------------------------------------------------------------------
 
     def _call(self, inquiry: Inquiry) -> None:
-        with self._lock:
+        with self.lock:
             if inquiry.verdict is not None:
                 return
             self._start_clock(inquiry)
@@ -171,7 +171,7 @@ class Inquiries:
             self._raised(inquiry, error)
             return
         if inspect.isawaitable(answer):
-            with self._lock:
+            with self.lock:
                 self._queue(inquiry, answer)
         else:
             self._answered(inquiry, answer)
@@ -212,7 +212,7 @@ class Inquiries:
         self._send(inquiry)
 
     def _begin_task(self, inquiry: Inquiry) -> None:
-        with self._lock:
+        with self.lock:
             if inquiry.begun or inquiry.verdict is not None:
                 return
             inquiry.begun, inquiry.loop = True, asyncio.get_running_loop()
@@ -235,7 +235,7 @@ class Inquiries:
         inquiry.timer = timers.at(late, functools.partial(self._time_is_up, inquiry))
 
     def _time_is_up(self, inquiry: Inquiry) -> None:
-        with self._lock:
+        with self.lock:
             if inquiry.has_place and not inquiry.begun and inquiry.loop is not None:
                 self._move(inquiry)  # its loop is blocked, perhaps by a thread that waits for this
             else:
@@ -243,7 +243,7 @@ class Inquiries:
         self._after()
 
     def _refused(self, inquiry: Inquiry) -> None:
-        with self._lock:
+        with self.lock:
             self._late(inquiry, "has no thread to run in: too many are late")
         self._after()
 
@@ -254,7 +254,7 @@ class Inquiries:
             self._give_up(inquiry, verdict=lets_out)
 
     def _raised(self, inquiry: Inquiry, error: BaseException) -> None:
-        with self._lock:
+        with self.lock:
             self._fail(inquiry, f"raised {type(error).__name__}")
         self._after()
 
@@ -265,7 +265,7 @@ class Inquiries:
             self._settle(inquiry, verdict=lets_out)
 
     def _answered(self, inquiry: Inquiry, answer: Any) -> None:
-        with self._lock:
+        with self.lock:
             if answer is True or answer is False:
                 self._settle(inquiry, verdict=answer)
             else:

@@ -140,11 +140,11 @@ async def acall_captured(
         return await original(instance, *args, **kwargs)
     if scope.parent is not None:
         with captured(scope, {}):
-            return scope.returned(await original(instance, *args, **kwargs))
+            return await scope.returned_async(await original(instance, *args, **kwargs))
     try:
         async with settled_async(scope):
             with captured(scope, inputs_of(args, kwargs)):
-                scope.returned(await original(instance, *args, **kwargs))
+                await scope.returned_async(await original(instance, *args, **kwargs))
     finally:
         if not catch_up(scope.receivers, 0):
             await asyncio.to_thread(catch_up, scope.receivers)

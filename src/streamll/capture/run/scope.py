@@ -148,10 +148,29 @@ class Scope:
         Raises:
             GuardStopped: a guard forbids something of it that cannot be masked.
         """
-        if self.guards and self.parent is None:
-            value = guarded_result(value, self.guards)
+        judging = self._take(value)
+        if judging is not None:
+            judging.wait()
+            self.value = judging.value()
+        return self.value
+
+    async def returned_async(self, value: Any) -> Any:
+        """``returned``, on an event loop, which goes on while checks are asked."""
+        judging = self._take(value)
+        if judging is not None:
+            await judging.wait_async()
+            self.value = judging.value()
+        return self.value
+
+    def _take(self, value: Any) -> Any:
+        """Keep the value without what guards find in it, and ask checks about the rest."""
         self.value = value
-        return value
+        if not self.guards or self.parent is not None:
+            return None
+        self.value = guarded_result(value, _unasked(self.guards))
+        checks = tuple(each for each in self.guards if isinstance(each, Check) and each.result)
+        walk = functools.partial(guarded_result, self.value, checks)
+        return self.run.guarding.checking.judging(walk) if checks else None
 
     def is_within(self, other: Any) -> bool:
         """Whether this scope is ``other`` or lies inside it."""

@@ -178,7 +178,9 @@ class StreamifiedCall(Background):
                 with self._ending():
                     async with settled_async(self.scope):
                         with self._captured():
-                            self.scope.returned(await program(*self._args, **self._kwargs))
+                            await self.scope.returned_async(
+                                await program(*self._args, **self._kwargs)
+                            )
             else:
                 await anyio.to_thread.run_sync(
                     self._run_sync, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
