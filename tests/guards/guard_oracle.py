@@ -69,5 +69,5 @@ def certain_in(outputs: dict[str, str], alphabet: str) -> dict[str, str]:
     certain: dict[str, str] = {}
     for text in reversed(outputs):
         after = [certain[text + char] for char in alphabet if text + char in outputs]
-        certain[text] = commonprefix([outputs[text], *after])
+        certain[text] = commonprefix([outputs[text], *after])  # noqa: RUF071 - by characters
     return certain

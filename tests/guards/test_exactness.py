@@ -10,7 +10,7 @@ import pytest
 from guard_oracle import certain_in, masked, regex, texts_from, words
 from hypothesis import given
 from hypothesis import strategies as st
-from profiles import THOROUGH, thorough
+from profiles import THOROUGH
 
 from streamll.guards import Pattern, TextGuard, Words, guard_text, ruleset
 

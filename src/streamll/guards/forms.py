@@ -75,7 +75,7 @@ class _Written:
         else:
             yield (self._char(raw) if match["char"] else raw), raw
 
-    def _is_border(self, raw: str) -> bool:  # noqa: ARG002 - some only look like one
+    def _is_border(self, raw: str) -> bool:
         return True
 
     def _cross(self, border: str) -> None:
@@ -116,7 +116,7 @@ class Json(_Written):
         written = json.dumps(text, ensure_ascii=False)
         return written[1:-1] if self._in_string else written
 
-    def _cross(self, border: str) -> None:  # noqa: ARG002 - there is only one
+    def _cross(self, border: str) -> None:
         self._in_string = not self._in_string
 
     def _char(self, raw: str) -> str:

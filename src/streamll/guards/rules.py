@@ -109,7 +109,6 @@ class Pattern(Guard):
         """The pattern's language; None if it is held."""
         return None if self.hold else _pattern_language(self.name, self.compiled, self.valid)
 
-
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
         """Where ``re`` finds it in a whole text."""
         return (match.span() for match in self.compiled.finditer(text) if match[0])
