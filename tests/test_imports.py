@@ -37,8 +37,8 @@ RULES = {
     # plain synchronous Python: data in, events out
     "core": Rule({".core", "msgspec"}),
     # what may not leave: texts in, what may go out
-    "guards": Rule({".core", ".guards", "msgspec"}, within={".flow"}),
-    "configuration": Rule({".core", "msgspec"}),
+    "guards": Rule({".core", ".flow", ".guards", "msgspec"}),
+    "configuration": Rule({".core", "msgspec"}, within={".guards"}),
     "context": Rule({".configuration", ".core", "msgspec"}),
     # questions of a run; it meets capture in `context.current_scope` alone
     "asking": Rule(
@@ -78,6 +78,7 @@ RULES = {
             ".context",
             ".core",
             ".flow",
+            ".guards",
             ".patching",
             ".streams",
         }
@@ -88,7 +89,9 @@ RULES = {
     "remote": Rule(
         {".core", ".flow", ".remote", ".streams", "msgspec"}, within={"httpx", "httpx2"}
     ),
-    "watching": Rule({".capture", ".configuration", ".exports"}, within={".serve", ".sinks"}),
+    "watching": Rule(
+        {".capture", ".configuration", ".exports", ".guards"}, within={".serve", ".sinks"}
+    ),
     # the seeds' spellings of what the rest does
     "compat": Rule({".capture", ".compat", ".core", ".flow", ".streams", "dspy"}),
     # a server of its own; only what makes a `dspy.LM` for it, or records one, knows DSPy
@@ -98,7 +101,8 @@ RULES = {
     ),
     # models, sessions and turns, on public names of streamll and DSPy alone
     "chat": Rule(
-        {".", ".chat", ".configuration", ".core", ".flow", ".terminal", "dspy", "msgspec"}
+        {".", ".chat", ".configuration", ".core", ".flow", ".guards", ".terminal"}
+        | {"dspy", "msgspec"}
     ),
     # the paths by which notebooks know what is in chat
     "services": Rule({".chat", ".core", ".flow"}),
@@ -110,10 +114,12 @@ RULES = {
             ".",
             ".asking",
             ".brokers",
+            ".configuration",
             ".consumer",
             ".core",
             ".exports",
             ".flow",
+            ".guards",
             ".streams",
             ".serve",
             ".sinks",

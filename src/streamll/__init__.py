@@ -48,7 +48,7 @@ ALSO = {
     "chat.turns": "communicate_stream",
     "compat.rust": "ConcurrentStreamProcessor DSPyStream",
     "core.errors": "AmbiguousFieldError BrokerError CircuitOpen ConfigurationError"
-    " FirstTokenTimeout IdleTimeout NobodyToAsk NoSuchQuestion QuestionClosed QuestionLapsed"
+    " FirstTokenTimeout GuardStopped IdleTimeout NobodyToAsk NoSuchQuestion QuestionClosed QuestionLapsed"
     " QuestionWithdrawn TotalTimeout Unanswered UnknownFieldError WrongAnswer",
     "flow.breaker": "CircuitBreaker",
     "remote.connect": "Connection",

@@ -46,6 +46,7 @@ from streamll.core.errors import BrokerError as BrokerError
 from streamll.core.errors import CircuitOpen as CircuitOpen
 from streamll.core.errors import ConfigurationError as ConfigurationError
 from streamll.core.errors import FirstTokenTimeout as FirstTokenTimeout
+from streamll.core.errors import GuardStopped as GuardStopped
 from streamll.core.errors import IdleTimeout as IdleTimeout
 from streamll.core.errors import NobodyToAsk as NobodyToAsk
 from streamll.core.errors import NoSuchQuestion as NoSuchQuestion

@@ -9,12 +9,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from streamll.core.errors import ConfigurationError, StreamllError, logger
 from streamll.core.events import Event
+
+if TYPE_CHECKING:
+    from streamll.guards import Guard
 
 CONTENT = ("inputs", "outputs", "prompts", "tools", "errors")
 ERROR_FACTS = ("status", "provider", "code", "provider_code", "retry_after", "adapter_name")
@@ -35,6 +38,7 @@ class Configuration(msgspec.Struct, kw_only=True):
 
     sinks: tuple[Receiver, ...] = ()
     redact: Redact | None = None
+    guards: tuple[Guard, ...] = ()
     include: frozenset[str] = frozenset()
     include_limit: int = 10_000
     cached_tokens: bool = True
@@ -90,6 +94,7 @@ class Configured(ExitStack):
             "redact": None
             if redact is None
             else getattr(redact, "__name__", type(redact).__name__),
+            "guards": f"[{', '.join(guard.name for guard in configuration.guards)}]",
             "include": sorted(configuration.include),
             "include_limit": configuration.include_limit,
             "cached_tokens": configuration.cached_tokens,
@@ -103,6 +108,7 @@ def configure(
     *,
     sinks: Iterable[Receiver] | None = None,
     redact: Redact | bool | None = False,
+    guards: Iterable[Guard] | None = None,
     include: Iterable[str] | None = None,
     include_limit: int | None = None,
     cached_tokens: bool | None = None,
@@ -116,7 +122,10 @@ def configure(
         sinks: get the events of every captured run, besides the run's own sinks.
         redact: called with each event before any sink or stream sees it; returns the event,
             a changed one (``msgspec.structs.replace``), or ``None`` to withhold it. If it
-            raises or returns anything else, the event is withheld. ``None`` removes it.
+            raises or returns anything else, the event is withheld. ``None`` removes it. It sees
+            events as guards have left them.
+        guards: what no event may show, of ``streamll.guards``: they mask text while it streams, also
+            where it comes in pieces, for every run that starts from now on. ``()`` removes them.
         include: content that events may carry beyond the named fields, of ``"inputs"``,
             ``"outputs"``, ``"prompts"``, ``"tools"`` (arguments and results) and ``"errors"``
             (exception messages, which may quote any of them). Default: none.
@@ -127,10 +136,11 @@ def configure(
 
     Raises:
         ConfigurationError: an unknown name in ``include``, a negative ``include_limit``, a
-            ``redact`` that cannot be called, or a sink without ``put``.
+            ``redact`` that cannot be called, a sink without ``put``, or what is no guard.
     """
     given: dict[str, Any] = {
         "sinks": None if sinks is None else checked_sinks(sinks),
+        "guards": None if guards is None else checked_guards(guards),
         "include": None if include is None else _checked_content(include),
         "include_limit": include_limit,
         "cached_tokens": cached_tokens,
@@ -172,6 +182,26 @@ def checked_sinks(sinks: Any) -> tuple[Receiver, ...]:
         if not any(sink is other for other in unique):
             unique.append(sink)
     return tuple(unique)
+
+
+def checked_guards(guards: Any) -> tuple[Guard, ...]:
+    """``guards`` as a tuple without duplicates. Raises ``ConfigurationError`` for what is no guard."""
+    if guards == ():  # for whoever has none, the room is not even loaded
+        return ()
+    from streamll.guards import Guard
+
+    if isinstance(guards, (str, bytes, Guard)) or not isinstance(guards, Iterable):
+        raise ConfigurationError(f"guards must be a list of guards, not {type(guards).__name__}")
+    unique: dict[int, Guard] = {}
+    for guard in guards:
+        if not isinstance(guard, Guard):
+            name = getattr(guard, "__name__", type(guard).__name__)
+            raise ConfigurationError(
+                f"{name} is not a guard; give Pattern(…), Words(…) or Check(…) of streamll.guards, "
+                "or what one of its functions returns, such as card_numbers()"
+            )
+        unique[id(guard)] = guard
+    return tuple(unique.values())
 
 
 # --- what events may contain --------------------------------------------------------------------

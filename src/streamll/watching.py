@@ -11,8 +11,9 @@ from streamll.capture.hooks.places import install
 from streamll.capture.run import options
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.options import CaptureOptions, watch_with
-from streamll.configuration import Receiver, checked_sinks
+from streamll.configuration import Receiver, checked_guards, checked_sinks
 from streamll.exports import imported
+from streamll.guards import Guard
 
 FRAME_HEIGHT_PX = 640
 
@@ -49,7 +50,11 @@ class Watching(ExitStack):
 
 
 def watch(
-    *, fields: str | Iterable[str] = "*", sinks: Iterable[Receiver] | None = None, web: bool = False
+    *,
+    fields: str | Iterable[str] = "*",
+    sinks: Iterable[Receiver] | None = None,
+    web: bool = False,
+    guards: Iterable[Guard] = (),
 ) -> Watching:
     """Show every DSPy program of this process: fields, steps, tools, turns, retries, cost.
 
@@ -63,12 +68,15 @@ def watch(
         web: show the programs in a browser instead: on a page of this machine, whose address is
             printed, for as long as this process lives. In a notebook, as a cell's last line, the
             page is shown in the cell.
+        guards: what no event of the programs may show, of ``streamll.guards``, besides those of
+            ``configure``. A field that a program does not have is no error here, either.
 
     Raises:
-        ConfigurationError: ``web`` without the extra ``streamll[serve]``.
+        ConfigurationError: ``web`` without the extra ``streamll[serve]``; what is no guard.
     """
     from streamll.sinks.terminal import DEFAULT
 
+    guarded = checked_guards(guards)
     shown = () if sinks is None else checked_sinks(sinks)
     watching = Watching()
     if web:
@@ -82,6 +90,7 @@ def watch(
         CaptureOptions(
             selection=FieldSelection([fields] if isinstance(fields, str) else fields),
             sinks=shown,
+            guards=guarded,
             checked=False,
         )
     )

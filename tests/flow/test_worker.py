@@ -193,6 +193,32 @@ def test_a_loop_thread_cancels_what_still_runs_when_it_stops():
     assert cancelled.is_set()
 
 
+@pytest.mark.anyio
+async def test_what_is_cancelled_inside_does_not_cancel_the_caller():
+    """Libraries cancel what waits for a connection that breaks; a server would read its log no more."""
+    runner = LoopThread("test-loop")
+
+    async def cancelled_by_a_library():
+        answer = asyncio.get_running_loop().create_future()
+        answer.cancel()
+        await answer
+
+    with pytest.raises(ConnectionError, match="disconnected meanwhile"):
+        await runner.run(cancelled_by_a_library())
+
+    begun = threading.Event()
+
+    async def waits():
+        begun.set()
+        await asyncio.Event().wait()
+
+    waiting = asyncio.ensure_future(runner.run(waits()))
+    await asyncio.to_thread(begun.wait, BOUND)
+    await asyncio.to_thread(runner.stop, BOUND)
+    with pytest.raises(ConnectionError, match="disconnected meanwhile"):
+        await waiting
+
+
 def test_the_error_of_a_call_that_its_caller_has_left_is_not_logged(caplog):
     """As of a read that is cancelled, and fails because its connection is closed meanwhile."""
     runner = LoopThread("test-loop")

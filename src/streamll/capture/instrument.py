@@ -16,13 +16,13 @@ from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.options import (
     CaptureOptions,
     TokenHook,
-    check_fields,
     declare_options,
 )
 from streamll.capture.run.status import Statuses
-from streamll.configuration import Receiver, checked_sinks
+from streamll.configuration import Receiver, checked_guards, checked_sinks
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Event
+from streamll.guards import Guard
 
 Target = TypeVar("Target")
 OnToken = str | Callable[..., Any]
@@ -37,6 +37,7 @@ class _Options(TypedDict, total=False):
     on_token: OnToken | None
     status: StatusMessageProvider | None
     approve: Iterable[str]
+    guards: Iterable[Guard]
 
 
 @overload
@@ -55,6 +56,7 @@ def instrument(
     on_token: OnToken | None = None,
     status: StatusMessageProvider | None = None,
     approve: Iterable[str] = (),
+    guards: Iterable[Guard] = (),
 ) -> Any:
     """Capture every call of a ``dspy.Module`` class or instance.
 
@@ -76,13 +78,16 @@ def instrument(
             events.
         approve: names of tools that ask a person before each call, or ``"*"`` for all: as if each was
             ``streamll.approve(tool)``. For agents whose tools one does not make.
+        guards: what no event of the calls may show, of ``streamll.guards``, besides those of
+            ``configure``. A call that one of them stops raises ``GuardStopped``.
 
     Raises:
         TypeError: ``target`` is not a ``dspy.Module`` class or instance; ``fields`` and
             ``stream_fields`` are both given, and differ.
-        UnknownFieldError: at the first call, for a name that no predictor has.
+        UnknownFieldError: for a name in ``fields``, or in those of a guard, that no predictor has; for
+            a class at the first call.
         ConfigurationError: ``on_token`` cannot be called, or is a coroutine function; for a class
-            and the name of a method at the first call.
+            and the name of a method at the first call. Or what is no guard.
     """
     capture = CaptureOptions(
         selection=_selection(fields, stream_fields),
@@ -90,6 +95,7 @@ def instrument(
         on_token=None if on_token is None else token_hook(on_token),
         statuses=None if status is None else Statuses(status),
         approve=frozenset([approve] if isinstance(approve, str) else approve),
+        guards=checked_guards(guards),
     )
     if target is None:
         return lambda cls: _declare(cls, capture)
@@ -114,8 +120,8 @@ def _declare(target: Any, capture: CaptureOptions) -> Any:
             "wrap the function in a module with a forward method"
         )
     install()
-    if not is_class and capture.selection:
-        check_fields(target, capture.selection)
+    if not is_class:
+        capture.check(target)
     if not is_class and capture.on_token is not None:
         capture.on_token(target)
     declare_options(target, capture)

@@ -17,7 +17,7 @@ from streamll.capture.policy.call import CallPolicy, grace
 from streamll.capture.run.enter import captured, inputs_of
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.frames import output_fields
-from streamll.capture.run.options import own_options, receivers_of_run
+from streamll.capture.run.options import guards_of_run, own_options, receivers_of_run
 from streamll.capture.run.run import Run
 from streamll.capture.run.scope import Scope, current_scope
 from streamll.configuration import Receiver
@@ -29,6 +29,7 @@ from streamll.flow.bridge import Background
 from streamll.flow.channel import Channel
 from streamll.flow.config import StreamConfig
 from streamll.flow.timers import Timer, timers
+from streamll.guards import Guard
 
 DEFAULTS = StreamConfig()
 
@@ -51,6 +52,7 @@ class ProgramRun(Background):
         *,
         read: bool = True,
         questions: bool | None = True,
+        guards: tuple[Guard, ...] = (),
     ) -> None:
         self.program = program
         self.args = args
@@ -81,6 +83,7 @@ class ProgramRun(Background):
             declared=selection,
             policy=CallPolicy(config, self.expire) if config is not None else None,
             questions=(read or None) if questions else questions,
+            guards=guards if outer is not None else (*guards_of_run(program), *guards),
         )
         self.value: Any = None
         self.ended = False
@@ -103,12 +106,12 @@ class ProgramRun(Background):
             value = self.program(*self.args, **self.kwargs)
             if inspect.iscoroutine(value):  # an async function's, which gets a loop of its own
                 value = asyncio.run(value)
-            self.scope.value = self.value = value
+            self.value = self.scope.returned(value)
 
     async def run_async(self) -> None:
         program: Callable[..., Awaitable[Any]] = getattr(self.program, "acall", self.program)
         with self._running():
-            self.scope.value = self.value = await program(*self.args, **self.kwargs)
+            self.value = self.scope.returned(await program(*self.args, **self.kwargs))
 
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:
@@ -182,9 +185,9 @@ class ProgramRun(Background):
         if self.ended and self.error is None and not self.left:
             return
         unwound = isinstance(self.error, (Unwind, asyncio.CancelledError))
-        ours = self.scope.reason or timeout_behind(self.error)
+        ours = self.scope.reason or self.scope.stopped or timeout_behind(self.error)
         if ours is not None and not self.left:
-            raise ours from (None if unwound else self.error)
+            raise ours from (None if unwound or ours is self.error else self.error)
         if self.left or unwound:
             what = "stream was left" if self.left else "program's task was cancelled"
             raise errors.StreamCancelled(

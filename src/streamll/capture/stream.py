@@ -19,15 +19,16 @@ from streamll.capture.inside_dspy import context_with, settings_here
 from streamll.capture.policy import check_config
 from streamll.capture.run.enter import catch_up
 from streamll.capture.run.fields import FieldSelection
-from streamll.capture.run.options import check_fields, check_instance
+from streamll.capture.run.options import check_fields, check_guards, check_instance
 from streamll.capture.running import ProgramRun
 from streamll.capture.typed.partials import TypedReading
-from streamll.configuration import Receiver, checked_sinks
+from streamll.configuration import Receiver, checked_guards, checked_sinks
 from streamll.core.errors import StreamllError
 from streamll.core.events import Event
 from streamll.flow.bridge import Mapped
 from streamll.flow.config import StreamConfig
 from streamll.flow.dual import Openable
+from streamll.guards import Guard
 from streamll.streams.stream_events import token_of
 
 BATCH_EVENTS = 32
@@ -49,6 +50,7 @@ def stream(
     keep_text: bool = True,
     read: bool = True,
     questions: bool | None = True,
+    guards: Iterable[Guard] = (),
 ) -> Callable[..., Call]:
     """Make ``program`` readable while it runs.
 
@@ -73,11 +75,14 @@ def stream(
         questions: ``False`` where nobody can be asked anything: ``streamll.ask`` inside takes its
             default, or raises. By default whoever reads can answer, and so can those behind sinks
             that bring answers back: logs, pages, terminals. ``None``: those alone.
+        guards: what no event of the run may show, of ``streamll.guards``, besides those of
+            ``configure``. Where one of them stops the run, reading raises ``GuardStopped``.
 
     Raises:
-        UnknownFieldError: a field name that no predictor of the program has.
+        UnknownFieldError: a field name, or one of a guard, that no predictor of the program has.
         TypeError: ``program`` cannot be called.
-        ConfigurationError: an option of ``config`` that this DSPy gives no place for.
+        ConfigurationError: an option of ``config`` that this DSPy gives no place for; what is no
+            guard.
     """
     if not callable(program):
         raise TypeError(f"stream takes a dspy.Module or a function, not {type(program).__name__}")
@@ -88,12 +93,13 @@ def stream(
     selection = None if fields is None else FieldSelection(fields)
     if selection is not None:
         check_fields(program, selection)
-    own = checked_sinks(sinks)
+    own, own_guards = checked_sinks(sinks), checked_guards(guards)
+    check_guards(program, own_guards)
 
     def call(*args: Any, **kwargs: Any) -> Call:
         start = functools.partial(
             ProgramRun, program, selection, config, own, keep_text, args, kwargs,
-            read=read, questions=questions,
+            read=read, questions=questions, guards=own_guards,
         )  # fmt: skip
         return Call(start, program)
 
@@ -264,6 +270,7 @@ class Stream(_EventStream):
 
         Raises:
             StreamCancelled: the stream was left before.
+            GuardStopped: a guard has stopped the program.
         """
         for _ in self:
             pass
@@ -295,6 +302,7 @@ class AsyncStream(_EventStream):
 
         Raises:
             StreamCancelled: the stream was left before.
+            GuardStopped: a guard has stopped the program.
         """
         async for _ in self:
             pass

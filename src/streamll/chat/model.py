@@ -12,10 +12,11 @@ from streamll import StreamConfig, stream
 from streamll.chat.calling import Calling, Invocation, InvokeStream
 from streamll.chat.providers import EndpointConfig, endpoint_config
 from streamll.chat.question import Hooks, LMPool, PendingCall, Question
-from streamll.configuration import Receiver, checked_sinks
+from streamll.configuration import Receiver, checked_guards, checked_sinks
 from streamll.core.errors import ConfigurationError
 from streamll.flow.dual import Closing
 from streamll.flow.limits import Limits
+from streamll.guards import Guard
 
 
 class Backend(msgspec.Struct, frozen=True):
@@ -45,6 +46,8 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         limits: ``Limits(max_concurrent=…, requests_per_minute=…)``, shared by all that have it.
         hooks: functions called before, after and on error.
         sinks: receive the events of every question, besides the sinks of ``configure``.
+        guards: what no reply may show while it streams, of ``streamll.guards``, besides those of
+            ``configure``. Whole replies (``invoke``) change for guards with ``result=True``.
         options: of every question: ``temperature``, ``max_tokens``, ``tools``, …
 
     Raises:
@@ -70,6 +73,7 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         limits: Limits | None = None,
         hooks: Hooks | None = None,
         sinks: Iterable[Receiver] = (),
+        guards: Iterable[Guard] = (),
         **options: Any,
     ) -> None:
         if model is None and provider is not None and "/" in provider:
@@ -94,6 +98,7 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         self.config = config or StreamConfig()
         self.limits = limits
         self.sinks = checked_sinks(sinks)
+        self.guards = checked_guards(guards)
         self.hooks = hooks or Hooks()
         self._lms = LMPool(lambda: endpoint_.lm(api_key))
 
@@ -104,6 +109,7 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         model: str | None = None,
         config: StreamConfig | None = None,
         sinks: Iterable[Receiver] = (),
+        guards: Iterable[Guard] = (),
         **options: Any,
     ) -> InvokeStream:
         """The reply as text while it comes: ``async for chunk in …``, or plain ``for``.
@@ -113,17 +119,21 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
             model: another model of the provider.
             config: in place of the model's.
             sinks: receive the events of this question, too.
+            guards: for this question, too.
             options: ``temperature``, ``tools``, …, besides those of the model.
 
         Raises:
             MissingKeyError: there is no key; the message names the variable.
             ConfigurationError: messages or options that cannot be sent.
+            GuardStopped: while it is read, a guard has stopped the reply.
         """
         config = config or self.config
         if config.on_partial == "restart":  # yielded text cannot be taken back
             config = replace(config, on_partial="fail")
         return InvokeStream(
-            self._call("*", messages, model=model, config=config, sinks=sinks, **options)
+            self._call(
+                "*", messages, model=model, config=config, sinks=sinks, guards=guards, **options
+            )
         )
 
     def events(self, messages: Any = None, **options: Any) -> Any:
@@ -158,6 +168,7 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         model: str | None = None,
         config: StreamConfig | None = None,
         sinks: Iterable[Receiver] = (),
+        guards: Iterable[Guard] = (),
         **options: Any,
     ) -> Any:
         """The call of a stream whose program asks this question."""
@@ -179,7 +190,14 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
             config = replace(config, fallbacks=[_lm_of(each) for each in config.fallbacks])
         pending = PendingCall(self._lms, self.hooks, question, self.name)
         receivers = (*self.sinks, *checked_sinks(sinks), pending.reply)
-        return stream(pending, fields=fields, config=config, sinks=receivers, keep_text=False)()
+        return stream(
+            pending,
+            fields=fields,
+            config=config,
+            sinks=receivers,
+            keep_text=False,
+            guards=(*self.guards, *checked_guards(guards)),
+        )()
 
     def close(self) -> None:
         """Close the idle connections of threads. The model may be used again."""

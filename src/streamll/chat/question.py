@@ -28,7 +28,7 @@ CLIENT_OPTIONS = frozenset(
     {"api_key", "api_base", "base_url", "timeout", "headers", "extra_headers", "max_retries"}
 )
 USUAL_OPTIONS = (
-    *("instruction", "imodel", "context", "messages", "model", "config", "sinks"),
+    *("instruction", "imodel", "context", "messages", "model", "config", "sinks", "guards"),
     *("temperature", "max_tokens", "top_p", "stop", "seed", "reasoning_effort"),
     *("tools", "tool_choice", "response_format"),
 )

@@ -118,14 +118,18 @@ class LostRuns:
 
     async def _look_after(self, suspects: list[str], now: float) -> None:
         alive = await self._reported_alive()
+        lost: list[str] = []
         for run_id in suspects:
             if run_id in alive:
                 self._heard[run_id] = now
             elif run_id in self._told:
-                self._found.append(await self._close(run_id))
+                lost.append(run_id)
             else:
                 self._told.add(run_id)
                 self._found.append([silence_notice(run_id, self._lost_s)])
+        if lost:
+            views = await self._views(lost)
+            self._found += [self._close(run_id, view) for run_id, view in views.items()]
 
     async def _reported_alive(self) -> set[str]:
         """The runs that a process has reported as under way not long ago."""
@@ -143,9 +147,8 @@ class LostRuns:
             await source.close()
         return alive
 
-    async def _close(self, run_id: str) -> list[Event]:
+    def _close(self, run_id: str, view: RunView) -> list[Event]:
         """The events that close a run; none if it has ended meanwhile, or gone on."""
-        view = await self._view(run_id)
         if view.end is None and view.seq > self._reached.get(run_id, -1):
             self._heard[run_id] = time.monotonic()  # what the log has of it is read first
             self._told.discard(run_id)
@@ -164,11 +167,17 @@ class LostRuns:
         self._begins.pop(run_id, None)
         self._reached.pop(run_id, None)
 
-    async def _view(self, run_id: str) -> RunView:
-        """What the log has of a run."""
-        view, deduplicator = RunView(keep_ended=False), Deduplicator(Position(run_id))
-        start = self._begins.get(run_id, BEGINNING)
-        options = msgspec.structs.replace(self._options, run_id=run_id, start=start)
+    async def _views(self, run_ids: list[str]) -> dict[str, RunView]:
+        """What the log has of these runs, read once: a broker that was away leaves many of them."""
+        views = {run_id: RunView(keep_ended=False) for run_id in run_ids}
+        deduplicators = {run_id: Deduplicator(Position(run_id)) for run_id in run_ids}
+        first = next((each for each in self._begins if each in views), None)  # as the log has them
+        known = first is not None and all(run_id in self._begins for run_id in run_ids)
+        options = msgspec.structs.replace(
+            self._options,
+            run_id=run_ids[0] if len(run_ids) == 1 else None,
+            start=self._begins[first] if known and first is not None else BEGINNING,
+        )
         source = self._open_source(options)
         try:
             await source.connect()
@@ -177,9 +186,11 @@ class LostRuns:
                 for entry in entries:  # a log that is written to all the time has no end
                     with contextlib.suppress(WireError):
                         decoded = decode_entry(entry.body)
-                        for event in deduplicator.read(decoded):
-                            view.feed(event)
                         latest = max((event.timestamp for event in decoded.events), default=latest)
+                        run_id = decoded.events[0].run_id if decoded.events else None
+                        if run_id in views:
+                            for event in deduplicators[run_id].read(decoded):
+                                views[run_id].feed(event)
         finally:
             await source.close()
-        return view
+        return views

@@ -12,6 +12,7 @@
         ├── DuplicateNameError       (ValueError) a session already has that name
         ├── SessionFormatError       (ValueError) not a saved session, or of a newer version
         ├── StreamCancelled          the stream was left before the program ended
+        ├── GuardStopped             a guard ended the run: what it forbids was to go out
         ├── ReplySuperseded          a retry gave another reply after text of the first was yielded
         ├── StreamTimeout            (TimeoutError) a stream took longer than it may
         │   ├── TotalTimeout         all of it
@@ -70,6 +71,27 @@ class AmbiguousFieldError(StreamllError, ValueError):
 
 class StreamCancelled(StreamllError):
     """The stream was left before the program ended, so there is no result."""
+
+
+class GuardStopped(StreamllError):
+    """A guard whose action is ``"stop"`` has ended the run: something that it forbids had come.
+
+    ``rule`` is the guard's name, ``field`` the output field that it was found in (``None``: not in
+    one), and ``partial`` the text of unfinished calls that had gone out before, by
+    ``predictor.field``. None of them has what was found.
+    """
+
+    def __init__(
+        self, rule: str, field: str | None = None, partial: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(rule, field)
+        self.rule = rule
+        self.field = field
+        self.partial = dict(partial or {})
+
+    def __str__(self) -> str:
+        where = f" in the field {self.field!r}" if self.field else ""
+        return f"the guard {self.rule!r} stopped the run: it forbids what came{where}"
 
 
 class ChannelClosed(StreamllError):

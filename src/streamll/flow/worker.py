@@ -223,8 +223,22 @@ class LoopThread(Background):
         return self._submit(awaitable).result()
 
     async def run(self, awaitable: Awaitable[Any]) -> Any:
-        """``call`` from another event loop."""
-        return await asyncio.wrap_future(self._submit(awaitable))
+        """``call`` from another event loop.
+
+        Raises:
+            ConnectionError: the awaitable was cancelled, and not by the caller: this loop was stopped,
+                or a library cancels what waits for a connection that has broken. A ``CancelledError``
+                would end the caller, whom nobody has cancelled.
+        """
+        result = asyncio.wrap_future(self._submit(awaitable))
+        try:
+            await asyncio.wait({result})
+        except asyncio.CancelledError:
+            result.cancel()
+            raise
+        if result.cancelled():
+            raise ConnectionError("disconnected meanwhile")
+        return result.result()
 
     def _submit(self, awaitable: Awaitable[Any]) -> Future[Any]:
         async def wait() -> Any:

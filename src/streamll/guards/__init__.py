@@ -6,7 +6,17 @@ that no continuation could make forbidden.
 
 from __future__ import annotations
 
-from streamll.guards.rules import Guard, Pattern, Ruleset, Words, ruleset
+from streamll.guards.rules import Check, Guard, Pattern, Ruleset, Words, ruleset
 from streamll.guards.text import Hit, TextGuard, guard_text
 
-__all__ = ["Guard", "Hit", "Pattern", "Ruleset", "TextGuard", "Words", "guard_text", "ruleset"]
+__all__ = [
+    "Check",
+    "Guard",
+    "Hit",
+    "Pattern",
+    "Ruleset",
+    "TextGuard",
+    "Words",
+    "guard_text",
+    "ruleset",
+]

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
-from typing import ClassVar, Literal
+from math import inf
+from typing import Any, ClassVar, Literal
 
 from streamll.core.errors import ConfigurationError
 from streamll.guards.automaton import Automaton
 from streamll.guards.language import Language
 from streamll.guards.regex import Checksum, language_of
+from streamll.guards.units import NAMED
 from streamll.guards.words import WordsLanguage
 
 Action = Literal["mask", "drop", "replace", "stop"]
 ACTIONS = ("mask", "drop", "replace", "stop")
+Verdict = Literal["forbid", "allow"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +154,63 @@ class Words(Guard):
 @lru_cache(maxsize=64)
 def _words_language(words: frozenset[str], edges: bool) -> Language:
     return WordsLanguage(words, edges=edges)
+
+
+@dataclass(frozen=True, eq=False)
+class Check(Guard):
+    """Asks a function about each part of a text, and holds it back until the function has answered.
+
+    ``function(text)`` returns True if the text may leave, or False. It may be a coroutine function, or
+    return an awaitable. Text leaves only where it says so in time: it is withheld if the function
+    returns anything else or raises (unless ``when_failed="allow"``), or takes longer than ``timeout``
+    seconds (unless ``when_late="allow"``). What is found then is the whole part.
+
+    ``unit`` is what it is asked about: each ``"sentence"`` or ``"line"``, a whole ``"field"``, or so many
+    characters. Sentences end at a newline, and at ``. ! ? …`` with the quotes and brackets behind
+    it where white space follows; one of 2,000 characters is cut there. Neither sentences nor lines
+    include the white space around them. Whatever other guards find has been taken out before, and no
+    run asks about the same part twice.
+
+    A sync function is called in a thread. An async one runs on the event loop of the program, if
+    that is async, else on one in the background. What it calls is not part of the run. While it is
+    asked, what follows of the same call waits for it, and so does the end of the run; the program
+    goes on.
+
+    Raises: ConfigurationError for a function that cannot be called, a unit there is not, a timeout
+    that is no time.
+    """
+
+    kind: ClassVar[str] = "check"
+
+    function: Callable[[str], Any]
+    _: KW_ONLY
+    unit: Literal["sentence", "line", "field"] | int = "sentence"
+    timeout: float = 5.0
+    when_late: Verdict = "forbid"
+    when_failed: Verdict = "forbid"
+
+    __eq__ = object.__eq__  # functions need not be hashable
+    __hash__ = object.__hash__
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require("function", callable(self.function), "a function of one text")
+        is_count = type(self.unit) is int and self.unit >= 1
+        units = f"{', '.join(map(repr, NAMED))} or a number of characters from 1 on"
+        self._require(
+            "unit", is_count or (isinstance(self.unit, str) and self.unit in NAMED), units
+        )
+        is_number = isinstance(self.timeout, int | float) and self.timeout is not True
+        self._require("timeout", is_number and 0 < self.timeout < inf, "seconds, more than 0")
+        for option in ("when_late", "when_failed"):
+            is_known = getattr(self, option) in ("forbid", "allow")
+            self._require(option, is_known, "'forbid' or 'allow'")
+
+    def _require(self, option: str, holds: bool, what: str) -> None:
+        if not holds:
+            raise ConfigurationError(
+                f"guard {self.name!r}: {option} must be {what}, not {getattr(self, option)!r}"
+            )
 
 
 class Ruleset:

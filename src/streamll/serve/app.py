@@ -38,8 +38,9 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from streamll.core.errors import ConfigurationError, RunUnavailable
+from streamll.guards import Guard
 from streamll.serve.log.run_log import RunLog
-from streamll.serve.programs import served
+from streamll.serve.programs import checked, served
 from streamll.serve.routes import (
     agui,
     answers,
@@ -84,6 +85,7 @@ def create_app(
     ai_version: int | None = None,
     ignore_sampling: bool = False,
     auth: Auth | None = None,
+    guards: Iterable[Guard] = (),
 ) -> App:
     """An ASGI application that serves ``programs``: one, several by name, or ``Served`` ones.
 
@@ -108,19 +110,26 @@ def create_app(
             ``HTTPConnection`` and returns a ``Permit``, or ``None`` for nobody who is known (401).
             It is asked where no token of ``tokens``, and none for a single run, is given. If it
             raises, or takes more than 10 seconds, the request is refused (500).
+        guards: what no event of the runs that are started here may show, of ``streamll.guards``,
+            besides those of ``configure``. They are at work where a run is made, so that the log
+            does not get the text either. A program elsewhere that writes to the same log has to
+            guard itself, by ``streamll.configure(guards=…)`` in its own process.
 
     Raises:
-        ConfigurationError: a program, token, log address, limit or version that cannot work.
+        ConfigurationError: a program, token, log address, limit or version that cannot work; what is
+            no guard.
+        UnknownFieldError: a guard is about a field that none of the programs has.
     """
     if ai_version not in VERCEL_NAMES:
         raise ConfigurationError(f"ai_version is 5, 6, 7 or None, not {ai_version!r}")
     limits = limits or Limits()
     run_log = RunLog(log, away_s=limits.away_seconds, lost_s=limits.lost_seconds)
     access = Access(tokens, secret=secret, origins=origins, hosts=hosts, auth=auth)
+    known = served(programs)
     service = Service(
-        served(programs),
+        known,
         access,
-        Runner(run_log, limits),
+        Runner(run_log, limits, checked(guards, known)),
         ai_version=ai_version,
         ignored=SAMPLED if ignore_sampling else frozenset(),
     )

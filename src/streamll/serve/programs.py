@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from streamll.core.errors import ConfigurationError
+import streamll
+from streamll.configuration import checked_guards
+from streamll.core.errors import ConfigurationError, UnknownFieldError
+from streamll.guards import Guard
 from streamll.serve.inputs.checking import convert
 from streamll.serve.inputs.conversation import inputs_of_messages
 from streamll.serve.inputs.messages import Message, as_openai
@@ -111,6 +115,43 @@ def served(programs: Any) -> dict[str, Served]:
     if not made:
         raise ConfigurationError("create_app needs a program to serve")
     return made
+
+
+def checked(guards: Iterable[Guard], programs: Mapping[str, Served]) -> tuple[Guard, ...]:
+    """``guards``, whose fields one or other of the programs has.
+
+    Raises:
+        ConfigurationError: something is no guard.
+        UnknownFieldError: none of the programs has a field that a guard names.
+    """
+    taken = checked_guards(guards)
+    for guard in taken if programs else ():
+        for field in sorted(guard.fields or ()):
+            if not any(has_field(each.program, field) for each in programs.values()):
+                raise UnknownFieldError(
+                    f"no program here has an output field {field!r}, which the guard {guard.name!r} names"
+                )
+    return taken
+
+
+def guards_for(program: Any, guards: Iterable[Guard]) -> tuple[Guard, ...]:
+    """``guards`` as far as they are about what ``program`` has: each field, or all of them."""
+    found = []
+    for guard in guards:
+        fields = guard.fields and frozenset(f for f in guard.fields if has_field(program, f))
+        if fields == guard.fields:
+            found.append(guard)
+        elif fields:
+            found.append(dataclasses.replace(guard, fields=fields))
+    return tuple(found)
+
+
+def has_field(program: Any, name: str) -> bool:
+    try:
+        streamll.stream(program, fields=[name])  # which starts nothing yet
+    except UnknownFieldError:
+        return False
+    return True
 
 
 def reply_of(program: Any) -> str | None:

@@ -16,7 +16,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import streamll
@@ -34,10 +34,11 @@ from streamll.core.run_view import (
     silence_notice,
 )
 from streamll.flow.ending import end
+from streamll.guards import Guard
 from streamll.serve.log.buffer import RunBuffer
 from streamll.serve.log.controls import Controls
 from streamll.serve.log.run_log import APPEARS_S, RunLog
-from streamll.serve.programs import Served
+from streamll.serve.programs import Served, guards_for
 from streamll.serve.web.limits import Limits
 
 CHAT_APPEARS_S = 0.25
@@ -57,9 +58,12 @@ CANCEL_S = 5.0
 class Runner:
     """Starts and stops programs, and closes runs whose process is gone."""
 
-    def __init__(self, run_log: RunLog, limits: Limits) -> None:
+    def __init__(self, run_log: RunLog, limits: Limits, guards: Iterable[Guard] = ()) -> None:
         self.run_log = run_log
         self.limits = limits
+        self.guards = tuple(guards)
+        self._guards: dict[str, tuple[Guard, ...]] = {}
+        """Of each program; the same objects for all its runs."""
         self.running: dict[str, Any] = {}
         """The ``AsyncStream`` of each run of this process."""
         self.started = 0
@@ -72,6 +76,7 @@ class Runner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._clock: asyncio.Task[None] | None = None
         self._closed_as_lost: set[str] = set()
+        self._closing: set[asyncio.Task[None]] = set()
         self._late: set[str] = set()
         """Runs that were started here and that the log did not have a second later."""
 
@@ -89,7 +94,7 @@ class Runner:
         await self.wait(CANCEL_S)
         clock, self._clock = self._clock, None
         if clock is not None:
-            await end(clock)
+            await end(clock, *self._closing)
         await self.run_log.close()
 
     async def wait(self, seconds: float) -> None:
@@ -108,6 +113,7 @@ class Runner:
         chat: str | None = None,
         about: Mapping[str, Any] | None = None,
         questions: bool = True,
+        guards: Iterable[Guard] = (),
     ) -> str:
         """Start a program; returns the id of its run as soon as the log has it, since whoever
         knows the id may use it with another process.
@@ -116,6 +122,7 @@ class Runner:
             chat: the name under which ``runs_of`` finds the run.
             about: what ``runs_of`` is to know of it.
             questions: ``False``: whoever reads the run has no place for questions.
+            guards: of this run, besides the server's own.
 
         Raises:
             TooManyRuns: as many run here as may.
@@ -130,6 +137,7 @@ class Runner:
             sinks=[self.run_log.sink],
             read=False,
             questions=questions,
+            guards=(*self._guards_of(served), *guards),
         )(**inputs)
         started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         run = self._run(served.name, call, dict(context or {}), started)
@@ -145,6 +153,12 @@ class Runner:
             if buffer.is_empty:
                 self._late.add(run_id)  # forgotten when somebody asks for it
         return run_id
+
+    def _guards_of(self, served: Served) -> tuple[Guard, ...]:
+        """The server's guards, without what is about fields of others of its programs."""
+        if served.name not in self._guards:
+            self._guards[served.name] = guards_for(served.program, self.guards)
+        return self._guards[served.name]
 
     async def _run(
         self, name: str, call: Any, context: dict[str, Any], started: asyncio.Future[str]
@@ -313,7 +327,12 @@ class Runner:
                 silent_s = self._silence(buffer, now)
                 buffer.tell(self._notice(buffer.run_id, silent_s))
                 if silent_s > self.limits.lost_seconds:
-                    await self.close_lost(buffer.run_id)
+                    self._closed_as_lost.add(buffer.run_id)
+                    # Beside this: the log may take its time, and without reports from here others
+                    # would take the runs of this process for lost.
+                    closing = asyncio.create_task(self.close_lost(buffer.run_id))
+                    self._closing.add(closing)
+                    closing.add_done_callback(self._closing.discard)
 
     # --- lost runs ------------------------------------------------------------------------------
 

@@ -135,20 +135,8 @@ class RabbitMQSource(Source):
         loop = self._loop
         if loop is None or self._connection is None:
             raise ConnectionError("not connected")
-
-        async def run() -> tuple[T] | None:
-            try:
-                return (await call(*arguments),)
-            except asyncio.CancelledError:
-                if self._loop is loop:
-                    raise
-                # The connection was closed, and aio-pika would have waited for ever.
-                return None
-
-        result: tuple[T] | None = await loop.run(run())
-        if result is None:  # not a cancellation, which would end whoever waits for this
-            raise ConnectionError("disconnected meanwhile")
-        return result[0]
+        result: T = await loop.run(call(*arguments))
+        return result
 
     # --- on the connection's loop ---------------------------------------------------------------
 

@@ -58,7 +58,12 @@ class LMCall:
         self.response: dict[str, str | None] = {}  # its id, and the model that gave it
         self.requests = Requests(frame.name)
         self._fields = CallFields(scope, self.predictor, prompt)
-        readers = [each for each in scope.reader_requests if each.wants_chunks(self.predictor)]
+        # A chunk may hold what a guard forbids, or half of it; readers then have the events alone.
+        readers = [
+            each
+            for each in scope.reader_requests
+            if not scope.guards and each.wants_chunks(self.predictor)
+        ]
         self._has_chunk_readers = bool(readers)
         self.chunks = ChunkFeed(readers, self.predictor, frame.call_id, frame.name)
         self.streaming = bool(self._fields.wanted or self._fields.everything or readers)

@@ -38,9 +38,10 @@ active_runs: set[str] = set()
 
 @contextmanager
 def captured(scope: Scope, inputs: Inputs) -> Iterator[None]:
-    """Run a block as the body of ``scope``, which sets ``scope.value``, the call's result.
+    """Run a block as the body of ``scope``, which tells ``scope.returned`` the call's result.
 
-    An outermost scope opens and closes its run.
+    An outermost scope opens and closes its run. Where a guard has stopped that, ``GuardStopped`` is
+    raised, whatever the program made of being stopped.
     """
     if scope.parent is not None:
         with overriding(SCOPE_KEY, scope):
@@ -50,7 +51,7 @@ def captured(scope: Scope, inputs: Inputs) -> Iterator[None]:
     active_runs.add(run.run_id)
     run.start(scope, inputs)
     try:
-        with overriding(SCOPE_KEY, scope):
+        with _stopped_by_guards(scope), overriding(SCOPE_KEY, scope):
             yield
     except (Unwind, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError):
         if scope.reason is not None:
@@ -67,6 +68,18 @@ def captured(scope: Scope, inputs: Inputs) -> Iterator[None]:
         active_runs.discard(run.run_id)
 
 
+@contextmanager
+def _stopped_by_guards(scope: Scope) -> Iterator[None]:
+    try:
+        yield
+    except (Unwind, Exception):
+        if (stopped := scope.stopped) is not None:
+            raise stopped from None  # what the program raised may quote what was forbidden
+        raise
+    if (stopped := scope.stopped) is not None:  # after its last chunk: nothing was left to unwind
+        raise stopped
+
+
 def call_captured(
     original: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Inputs
 ) -> Any:
@@ -75,7 +88,7 @@ def call_captured(
         return original(instance, *args, **kwargs)
     try:
         with captured(scope, inputs_of(args, kwargs)):
-            scope.value = original(instance, *args, **kwargs)
+            scope.returned(original(instance, *args, **kwargs))
     finally:
         if scope.parent is None:
             catch_up(scope.receivers)
@@ -90,7 +103,7 @@ async def acall_captured(
         return await original(instance, *args, **kwargs)
     try:
         with captured(scope, inputs_of(args, kwargs)):
-            scope.value = await original(instance, *args, **kwargs)
+            scope.returned(await original(instance, *args, **kwargs))
     finally:
         if scope.parent is None and not catch_up(scope.receivers, 0):
             await asyncio.to_thread(catch_up, scope.receivers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from streamll.capture.run.scope import Scope
 from streamll.capture.run.status import Statuses
 from streamll.configuration import Receiver, configuration
 from streamll.core.events import Event
+from streamll.guards import Guard
 
 TokenHook = Callable[[Any], Callable[[Event], None]]
 """Of a module, what is called with its tokens."""
@@ -30,6 +31,7 @@ class CaptureOptions:
     on_token: TokenHook | None = None
     statuses: Statuses | None = None
     approve: frozenset[str] = frozenset()
+    guards: tuple[Guard, ...] = ()
     checked: bool = True
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
@@ -39,8 +41,8 @@ class CaptureOptions:
         return self
 
     def scope(self, run: Run, instance: Any, parent: Scope | None = None) -> Scope:
-        if self.selection and self.checked:
-            check_fields(instance, self.selection)
+        if self.checked:
+            self.check(instance)
         return Scope(
             run,
             instance,
@@ -50,7 +52,14 @@ class CaptureOptions:
             token_hooks=() if self.on_token is None else (self.on_token(instance),),
             statuses=self.statuses,
             approve=self.approve,
+            guards=self.guards if parent is not None else (*guards_of_run(), *self.guards),
         )
+
+    def check(self, instance: Any) -> None:
+        """Raise ``UnknownFieldError`` for a name that no predictor of ``instance`` has."""
+        if self.selection:
+            check_fields(instance, self.selection)
+        check_guards(instance, self.guards)
 
     def _selection(self, instance: Any, parent: Scope | None) -> FieldSelection | None:
         """The fields declared for this call; ``None`` leaves it to enclosing declarations.
@@ -81,6 +90,13 @@ def check_fields(program: Any, selection: FieldSelection) -> None:
         selection.check(type(program).__name__, fields)
 
 
+def check_guards(program: Any, guards: Iterable[Guard]) -> None:
+    """The same for the fields that guards are about."""
+    for guard in guards:
+        if guard.fields is not None:
+            check_fields(program, FieldSelection(guard.fields))
+
+
 def check_instance(program: Any) -> None:
     """Raise ``TypeError`` for a class, whose call would only make an instance."""
     if isinstance(program, type):
@@ -102,6 +118,15 @@ def receivers_of_run(program: Any = None) -> tuple[Receiver, ...]:
     watched = watching.sinks if watching is not None else None
     own = own_options(program)
     return (*configuration.sinks, *(watched or ()), *((own.sinks if own else None) or ()))
+
+
+def guards_of_run(program: Any = None) -> tuple[Guard, ...]:
+    """The guards of every event of a run besides those of ``configure``, likewise."""
+    own = own_options(program)
+    return (
+        *(watching.guards if watching is not None else ()),
+        *(own.guards if own is not None else ()),
+    )
 
 
 # Not an attribute of the class: where that is pickled by value, unpickling would overwrite it.

@@ -15,10 +15,11 @@ from typing import Any, Protocol
 from streamll.capture.inside_dspy import ACTIVE_COMPILES, setting
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.frames import ModuleNames
+from streamll.capture.run.results import guarded_result
 from streamll.capture.run.run import Run
 from streamll.capture.run.status import Statuses
 from streamll.configuration import Receiver, configuration
-from streamll.core.errors import Unwind
+from streamll.core.errors import GuardStopped, Unwind
 from streamll.core.events import Event, Identity
 
 SCOPE_KEY = "_streamll_scope"
@@ -72,6 +73,7 @@ class Scope:
     """Why it was cancelled, if that is an error rather than the reader's leaving."""
 
     def __post_init__(self) -> None:
+        outer = configuration.guards if self.parent is None else self.parent.guards
         if (parent := self.parent) is not None:
             self.receivers = (*parent.receivers, *self.receivers)
             self.token_hooks = (*parent.token_hooks, *self.token_hooks)
@@ -79,8 +81,7 @@ class Scope:
             self.statuses = self.statuses or parent.statuses
             self.policy = self.policy or parent.policy
             self.approve |= parent.approve
-            self.guards = (*parent.guards, *self.guards)
-        self.guards = tuple({id(each): each for each in self.guards}.values())
+        self.guards = tuple({id(each): each for each in (*outer, *self.guards)}.values())
         # each once, by identity: sinks may compare equal and need not be hashable
         self.receivers = tuple({id(each): each for each in self.receivers}.values())
         self.put_methods = tuple(receiver.put for receiver in self.receivers)  # for every event
@@ -128,6 +129,23 @@ class Scope:
     def is_cancelled(self) -> bool:
         """Whether this call, or one around it, was left."""
         return any(scope.cancelled for scope in self.enclosing())
+
+    @property
+    def stopped(self) -> GuardStopped | None:
+        """By which guard this call, or one around it, was stopped; ``None`` if by none."""
+        reasons = (scope.reason for scope in self.enclosing())
+        return next((each for each in reasons if isinstance(each, GuardStopped)), None)
+
+    def returned(self, value: Any) -> Any:
+        """Take what the call has returned, and give it back: masked, where a guard is to do that.
+
+        Raises:
+            GuardStopped: a guard forbids something of it that cannot be masked.
+        """
+        if self.guards and self.parent is None:
+            value = guarded_result(value, self.guards)
+        self.value = value
+        return value
 
     def is_within(self, other: Any) -> bool:
         """Whether this scope is ``other`` or lies inside it."""

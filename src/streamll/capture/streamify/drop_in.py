@@ -25,13 +25,19 @@ from dspy.streaming import StreamListener as DSPyStreamListener
 from streamll.capture.hooks.places import install
 from streamll.capture.inside_dspy import OVERRIDES, overriding
 from streamll.capture.run.enter import captured, inputs_of
-from streamll.capture.run.options import check_instance, receivers_of_run
+from streamll.capture.run.options import check_instance, guards_of_run, receivers_of_run
 from streamll.capture.run.run import Run
 from streamll.capture.run.scope import Scope, current_scope
 from streamll.capture.run.status import Statuses
-from streamll.capture.streamify.listeners import Target, TargetIndex, targets
+from streamll.capture.streamify.listeners import (
+    Target,
+    TargetIndex,
+    check_without_chunks,
+    targets,
+)
 from streamll.capture.streamify.responses import EventTranslator, NativeValue, ReaderQueue
 from streamll.capture.streamify.send_stream import SendStream, native_value
+from streamll.configuration import configuration
 from streamll.core.errors import StreamCancelled, StreamllError, Unwind, logger
 from streamll.core.events import Identity
 from streamll.flow.bridge import CAPACITY, NO_LOOP, Background, Bridge
@@ -76,9 +82,13 @@ def streamify(
         is_async_program: call ``acall``, on the reader's event loop.
         async_streaming: ``False`` returns an ordinary generator.
 
+    The guards of ``configure`` and ``instrument`` apply: what is yielded is made of guarded text.
+
     Raises:
         UnknownFieldError: no predictor has a listener's field; a ``ValueError``.
         AmbiguousFieldError: several predictors have it; a ``ValueError``.
+        ConfigurationError: when it is called where there are guards: without listeners, or with one for
+            a field that is read from raw chunks (``Citations``), since guards cannot mask these.
     """
     check_instance(program)
     install()
@@ -120,6 +130,10 @@ class StreamifiedCall(Background):
         self._error: BaseException | None = None
         self._in_thread = False
         self._ended = False
+        outer = current_scope()
+        known = configuration.guards if outer is None else outer.guards
+        if known or guards_of_run(options.program):
+            check_without_chunks(options.targets)
 
     def start(self, *, on_loop: bool) -> None:
         """Begin, unless it has begun; ``on_loop``: as a task of the running loop."""
@@ -145,6 +159,7 @@ class StreamifiedCall(Background):
             options.program,
             parent=outer,
             receivers=(*receivers, self.channel),
+            guards=() if outer is not None else guards_of_run(options.program),
             statuses=options.statuses,
             reader_requests=(self,),
         )
@@ -161,7 +176,7 @@ class StreamifiedCall(Background):
             if self._options.is_async:
                 program = getattr(self._options.program, "acall", self._options.program)
                 with self._captured():
-                    self.scope.value = await program(*self._args, **self._kwargs)
+                    self.scope.returned(await program(*self._args, **self._kwargs))
             else:
                 await anyio.to_thread.run_sync(
                     self._run_sync, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
@@ -188,7 +203,7 @@ class StreamifiedCall(Background):
     def _run_sync(self) -> None:
         self._in_thread = True
         with self._captured():
-            self.scope.value = self._options.program(*self._args, **self._kwargs)
+            self.scope.returned(self._options.program(*self._args, **self._kwargs))
 
     @contextmanager
     def _captured(self) -> Iterator[None]:
@@ -215,6 +230,8 @@ class StreamifiedCall(Background):
 
     def outcome(self) -> tuple[Any, ...]:
         """The last item, if there is one; raises the program's exception."""
+        if (stopped := self.scope.stopped) is not None:
+            raise stopped
         if isinstance(self._error, (Unwind, asyncio.CancelledError)):
             raise StreamCancelled("the program was stopped before it ended, so there is no result")
         if self._error is not None:

@@ -16,7 +16,7 @@ from streamll.capture.reply.chunks import reads_chunks
 from streamll.capture.run.fields import is_within, listing, unknown_field
 from streamll.capture.run.frames import output_fields, predictors_of
 from streamll.capture.run.run import Run
-from streamll.core.errors import AmbiguousFieldError, UnknownFieldError
+from streamll.core.errors import AmbiguousFieldError, ConfigurationError, UnknownFieldError
 
 
 class StreamListener(DSPyStreamListener):  # type: ignore[misc]
@@ -80,6 +80,21 @@ def targets(program: Any, listeners: Iterable[DSPyStreamListener]) -> tuple[Targ
         for listener in listeners
     )
     return tuple(dict.fromkeys(found))
+
+
+def check_without_chunks(targets: Sequence[Target]) -> None:
+    """Raise ``ConfigurationError`` where only the provider's raw chunks could be yielded."""
+    if not targets:
+        raise ConfigurationError(
+            "streamify without listeners yields raw chunks, which guards cannot mask; name the fields, "
+            "as in stream_listeners=[StreamListener('answer')], or use streamll.stream"
+        )
+    for target in targets:
+        if reads_chunks(target.annotation) and not issubclass(target.annotation, dspy.Reasoning):
+            raise ConfigurationError(
+                f"the listener of {target.field!r} reads {target.annotation.__name__} from raw "
+                "chunks, which guards cannot mask; leave it out, or use streamll.stream"
+            )
 
 
 def _target(program: Any, predictors: dict[str, Any], listener: DSPyStreamListener) -> Target:

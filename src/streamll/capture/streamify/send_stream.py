@@ -9,6 +9,7 @@ An LM call does not see this stream: DSPy would stream by itself, without retrie
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -18,12 +19,14 @@ from dspy.streaming import StatusMessage as DSPyStatusMessage
 from streamll.capture.inside_dspy import ACTIVE_CALL_ID
 from streamll.capture.reply.call_fields import parser_for
 from streamll.capture.reply.chunks import delta_of, finish_reason_in, is_lm_chunk, reads_chunks
+from streamll.capture.run.results import masked
 from streamll.capture.run.scope import Scope
 from streamll.capture.streamify.listeners import Target
 from streamll.capture.streamify.responses import ReaderQueue, StreamResponse
-from streamll.core.errors import logger
+from streamll.core.errors import GuardStopped, logger
 from streamll.core.events import Status
 from streamll.core.parsing.base import Closed, Piece, Text
+from streamll.guards import TextGuard, ruleset
 
 
 class SendStream:
@@ -33,6 +36,7 @@ class SendStream:
         self.scope: Scope | None = None  # set by the call, which needs this object to make it
         self._queue = queue
         self._targets = targets
+        self._own: GuardedItems | None = None
         self._parsers: dict[int | None, list[ChunkParser]] = {}  # by the predictor a chunk names
 
     @property
@@ -47,14 +51,27 @@ class SendStream:
         return self
 
     def send_nowait(self, item: Any) -> None:
-        if is_lm_chunk(item):
+        if isinstance(item, DSPyStatusMessage) and self.scope is not None:
+            self.scope.publish(Status(message=item.message))
+        elif self.scope is not None and self.scope.guards:
+            self._send_guarded(item, self.scope)
+        elif is_lm_chunk(item):
             if not self._is_tapped():
                 for value in self._parsed(item) if self._targets else (item,):
                     self._queue.put_item(value)
-        elif isinstance(item, DSPyStatusMessage) and self.scope is not None:
-            self.scope.publish(Status(message=item.message))
         else:
             self._queue.put_item(item)
+
+    def _send_guarded(self, item: Any, scope: Scope) -> None:
+        """A chunk of the program's own, under guards: its texts are pieces of one."""
+        if is_lm_chunk(item):
+            if not self._is_tapped():
+                _warn_of_withheld("a language model's raw chunk")
+            return
+        if self._own is None:
+            self._own = GuardedItems(scope)
+        for each in self._own.feed(item):
+            self._queue.put_item(each)
 
     async def send(self, item: Any) -> None:
         """Send, and wait while the reader is too far behind.
@@ -70,6 +87,8 @@ class SendStream:
         for name in list(self._parsers):
             for response in self._finished(name):
                 self._queue.put_item(response)
+        for rest in self._own.finish() if self._own is not None else ():
+            self._queue.put_item(rest)
 
     def _parsed(self, chunk: Any) -> Iterator[StreamResponse]:
         """The responses of an LM chunk from outside any LM call."""
@@ -91,6 +110,52 @@ class SendStream:
         frames = self.scope.run.frames if self.scope is not None else {}
         frame = frames.get(ACTIVE_CALL_ID.get() or "")
         return frame is not None and frame.kind == "lm" and frame.lm_calls[0].chunks.from_provider
+
+
+class GuardedItems:
+    """What a program sends by itself, masked as its result would be.
+
+    Texts are one text in pieces, of which a piece may be held until what follows it is known;
+    anything else is masked as a whole, or withheld where it has no room for a mask.
+    """
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._guards = tuple(guard for guard in scope.guards if guard.fields is None)
+        self._text = TextGuard(ruleset(self._guards))
+
+    def feed(self, item: Any) -> Iterator[Any]:
+        if type(item) is str:
+            yield from self._released(self._text.feed(item))
+            return
+        try:
+            yield masked(item, self._guards)
+        except GuardStopped as stopped:
+            self._found(stopped)
+
+    def finish(self) -> Iterator[Any]:
+        yield from self._released(self._text.finish())
+
+    def _released(self, text: str) -> Iterator[str]:
+        for hit in self._text.hits:
+            if hit.guard.action == "stop":
+                self._found(GuardStopped(hit.guard.name))
+        self._text.hits.clear()
+        if text:
+            yield text
+
+    def _found(self, stopped: GuardStopped) -> None:
+        if any(guard.action == "stop" and guard.name == stopped.rule for guard in self._guards):
+            *_, outermost = self._scope.enclosing()
+            outermost.cancel(stopped)
+        else:
+            _warn_of_withheld("an object")
+
+
+@functools.cache
+def _warn_of_withheld(what: str) -> None:
+    text = "%s that a program sent to its stream is withheld: guards cannot mask it (logged once)"
+    logger.warning(text, what)
 
 
 class ChunkParser:

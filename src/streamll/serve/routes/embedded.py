@@ -33,8 +33,10 @@ from starlette.types import Scope
 from starlette.websockets import WebSocket, WebSocketState
 
 import streamll
+from streamll.configuration import checked_guards
 from streamll.core.errors import ConfigurationError, NoSuchRun, RunUnavailable, ServerStopping
 from streamll.core.positions import Position, read_position
+from streamll.guards import Guard
 from streamll.serve.formats import RenderOptions, make_format
 from streamll.serve.log import streams
 from streamll.serve.log.frames import HEADERS
@@ -66,6 +68,7 @@ def sse_response(
     smooth: Unit | None = None,
     compact: bool = False,
     request_body: Any = None,
+    guards: Iterable[Guard] = (),
     inputs: Inputs | None = None,
     **program_inputs: Any,
 ) -> Response:
@@ -89,18 +92,22 @@ def sse_response(
             and ``state`` of AG-UI, ``ai_version`` of the AI SDK, ``model``, ``include_reasoning``
             and ``stream_options`` of OpenAI's. Inputs are not taken from it. What is wrong in it is
             answered with 400.
+        guards: what the client, and the log, may not get, as ``streamll.stream`` takes them. Where
+            one of them stops the run, the client is told its name, as of any run that failed.
         inputs: inputs of the program whose names are among the above.
         program_inputs: all its other inputs.
 
     Raises:
-        UnknownFieldError: a field name that no predictor of the program has.
+        UnknownFieldError: a field name, or one of a guard, that no predictor of the program has.
         ConfigurationError: an unknown format, a name that a context cannot have, ``smooth`` with a
-            log, or ``compact`` with another format than the native one.
+            log, ``compact`` with another format than the native one, or what is no guard.
     """
     given = {**(inputs or {}), **program_inputs}
     _check_smooth(smooth, log)
     try:
-        own = OwnRoute(program, format, fields, reply, given, context, request_body, compact)
+        own = OwnRoute(
+            program, format, fields, reply, given, context, request_body, compact, guards
+        )
     except HTTPRefusal as error:
         return refusal(error)
 
@@ -138,13 +145,14 @@ async def websocket_stream(
     smooth: Unit | None = None,
     compact: bool = False,
     request_body: Any = None,
+    guards: Iterable[Guard] = (),
     inputs: Inputs | None = None,
     **program_inputs: Any,
 ) -> None:
     """Run ``program`` with its inputs, stream it, and close ``websocket``.
 
     ``format``, ``fields``, ``reply``, ``log``, ``context``, ``smooth``, ``compact``, ``request_body``,
-    ``inputs`` and ``program_inputs`` are those of ``sse_response``, and so are the errors; a ``request_body`` that
+    ``guards``, ``inputs`` and ``program_inputs`` are those of ``sse_response``, and so are the errors; a ``request_body`` that
     is wrong closes it with code 1008.
 
     A WebSocket that is not accepted yet is accepted. One message per payload. A message
@@ -156,7 +164,9 @@ async def websocket_stream(
     given = {**(inputs or {}), **program_inputs}
     _check_smooth(smooth, log)
     try:
-        own = OwnRoute(program, format, fields, reply, given, context, request_body, compact)
+        own = OwnRoute(
+            program, format, fields, reply, given, context, request_body, compact, guards
+        )
     except HTTPRefusal as error:
         await _accept(websocket)
         await websocket.close(responses.POLICY_VIOLATION, str(error)[:MAX_REASON])
@@ -219,9 +229,13 @@ class OwnRoute:
         context: Inputs | None,
         request_body: Any = None,
         compact: bool = False,
+        guards: Iterable[Guard] = (),
     ) -> None:
         names = fields if isinstance(fields, str) else tuple(fields)
-        self._call = streamll.stream(program, fields=names, keep_text=False)(**inputs)
+        self._guards = checked_guards(guards)
+        self._call = streamll.stream(program, fields=names, keep_text=False, guards=self._guards)(
+            **inputs
+        )
         self._inputs = inputs
         options = RenderOptions(
             text=reply or reply_of(program), model=type(program).__name__, compact=compact
@@ -262,7 +276,7 @@ class OwnRoute:
             raise ServerStopping
         runner = await streams.runner(log)
         if position is None:
-            starting = runner.start(self._served, self._inputs)
+            starting = runner.start(self._served, self._inputs, guards=self._guards)
             run_id = await self._context.run(asyncio.ensure_future, starting)
             position = Position(run_id)
         elif not await runner.has_more(position):
