@@ -37,17 +37,24 @@ class Held:
     def __init__(self) -> None:
         self._pieces: deque[tuple[str, int]] = deque()
         self._gone = 0  # characters of the first piece
+        self._written = 0  # pieces of one character written as several
+        self.chars = 0
 
-    def __bool__(self) -> bool:
-        return bool(self._pieces)
+    @property
+    def is_plain(self) -> bool:
+        """Whether every character stands for itself."""
+        return not self._written
 
     def add(self, raw: str, chars: int) -> None:
         """Raw text of as many characters, or of one."""
         self._pieces.append((raw, chars))
+        self._written += len(raw) != chars
+        self.chars += chars
 
     def take(self, chars: int) -> str:
         """The raw text of the first of them."""
         taken: list[str] = []
+        self.chars -= chars
         while chars > 0:
             raw, count = self._pieces[0]
             left = count - self._gone
@@ -56,10 +63,15 @@ class Held:
                 self._gone += chars
                 break
             taken.append(raw[self._gone :])
+            self._written -= len(raw) != count
             self._pieces.popleft()
             self._gone = 0
             chars -= left
         return "".join(taken)
+
+
+SHORT = 256
+"""Characters of a text that is held in one piece."""
 
 
 class TextGuard:
@@ -79,15 +91,21 @@ class TextGuard:
         self._automaton = rules.automaton
         written = FORMS[form]
         self._form: Form | None = written() if written else None
-        self._node = rules.automaton.start
-        self._starts: list[int] = []  # of what is live, by rank
-        self._length = 0  # characters read
-        self._out = 0  # of these decided: out, or masked
-        self._shift = 0  # characters that went out beyond these
-        self._mask_end = -1  # where the last run that was masked ended
-        self._held = Held()
-        self._runs: list[Run] = []  # found, and not masked yet
         self._whole: list[str] | None = [] if rules.held else None  # for rules that see whole texts
+        self._runs: list[Run] = []  # found, and not masked yet
+        self._mask_end = -1  # where the last run that was masked ended
+        self._shift = 0  # characters that went out beyond those that are decided
+        self._length = 0  # characters read
+        self._node = rules.automaton.start
+        # In short: nothing was found, and all that is held is a short plain text, in which all that
+        # is live began. `_tail` is that text, and `_ranks` are where it began in the last piece.
+        self._in_short = self._whole is None
+        self._tail = ""
+        self._ranks: list[int] = []
+        # At length, if not in short:
+        self._starts: list[int] = []  # of what is live, by rank
+        self._out = 0  # characters decided: out, or masked
+        self._held = Held()
 
     @property
     def closed(self) -> bool:
@@ -96,52 +114,74 @@ class TextGuard:
 
     def feed(self, text: str) -> str:
         """Takes the next piece; returns what can go out, masks included."""
-        if self.closed_by is not None or not text:
-            return ""
-        if self._form is None or self._form.is_plain(text):
-            self._read(text)
-            if not self._runs and self._whole is None:
-                return self._let_out(text)
-            self._held.add(text, len(text))
-            return self._release(self._low())
-        return self._read_written(self._form.read(text)) + self._release(self._low())
+        if self._in_short and text and (self._form is None or self._form.is_plain(text)):
+            node = self._node
+            move = node.moves.get(text[0]) if node.ranks else None
+            ways = move.to.after if move is not None and move.quiet else node.ways
+            way = ways.get(text) or self._automaton.way(node, text)
+            if way.is_clear:
+                self._node = way.to
+                self._length += way.length
+                self._ranks = way.ranks
+                out = self._tail + way.out
+                self._tail = way.tail
+                return out
+        return self._feed_at_length(text)
 
     def finish(self) -> str:
         """The text has ended: returns the rest of it."""
+        self._go_on_at_length()
         rest = "" if self._form is None else self._read_written(self._form.finish())
         return rest + self._end()
+
+    def _feed_at_length(self, text: str) -> str:
+        if self.closed_by is not None or not text:
+            return ""
+        self._go_on_at_length()
+        if self._form is None or self._form.is_plain(text):
+            self._read(text)
+            self._held.add(text, len(text))
+            out = self._release(self._low())
+        else:
+            out = self._read_written(self._form.read(text)) + self._release(self._low())
+        self._go_on_in_short()
+        return out
+
+    def _go_on_at_length(self) -> None:
+        if not self._in_short:
+            return
+        self._in_short = False
+        self._out = self._length - len(self._tail)
+        if self._ranks:
+            first = self._out + self._ranks[0]
+            self._starts = [first - rank for rank in self._ranks]
+        if self._tail:
+            self._held.add(self._tail, len(self._tail))
+            self._tail = ""
+
+    def _go_on_in_short(self) -> None:
+        if self._runs or self._whole is not None or self.closed or self._held.chars > SHORT:
+            return
+        if (self._starts and self._starts[0] != self._out) or not self._held.is_plain:
+            return
+        self._in_short = True
+        self._tail = self._held.take(self._held.chars)
+        self._ranks = [~(start - self._out) for start in self._starts]
+        self._starts = []
 
     def _read(self, text: str) -> None:
         """Moves on by some characters."""
         at = self._length
-        self._length = at + len(text)
-        node = self._node
-        if node.ranks and len(text) > 1:  # most of what is live ends here: what follows is common
-            move = node.moves.get(text[0]) or self._automaton.move(node, text[0])
-            if move.quiet:
-                node, text, at = move.to, text[1:], at + 1
-        way = node.ways.get(text) or self._automaton.way(node, text)
+        way = self._automaton.way(self._node, text)
+        self._length = at + way.length
         self._node = way.to
         if self._whole is not None:
             self._whole.append(text)
+        starts = self._starts
         for rank, end, found in way.found:
-            start = self._starts[rank] if rank >= 0 else at + ~rank
+            start = starts[rank] if rank >= 0 else at + ~rank
             self._found(start, at + end, found.rule, found.rules)
-        if way.ranks:
-            starts = self._starts
-            self._starts = [starts[rank] if rank >= 0 else at + ~rank for rank in way.ranks]
-        elif self._starts:
-            self._starts = []
-
-    def _let_out(self, text: str) -> str:
-        """Releases what is decided where nothing was found, the last piece included."""
-        low = self._starts[0] if self._starts else self._length
-        free = low - self._out  # less than none, where what is live began in what is masked
-        if free == len(text) and not self._held:
-            self._out = low
-            return text
-        self._held.add(text, len(text))
-        return self._to(low) if free > 0 else ""
+        self._starts = [starts[rank] if rank >= 0 else at + ~rank for rank in way.ranks]
 
     def _low(self) -> int:
         """The first character that is not decided."""
