@@ -68,8 +68,13 @@ class AttemptFields:
         return any(field in self._released for field in fields)
 
     def texts(self) -> Mapping[str, str]:
-        """What has been released so far, by field."""
-        return {field: state.text for field, state in list(self._released.items())}
+        """What readers have been shown so far, by field."""
+        guarding = self._run.guarding if self._scope.guards else None
+        texts = {}
+        for field, state in list(self._released.items()):
+            shown = None if guarding is None else guarding.shown(self._identity, field)
+            texts[field] = state.text if shown is None else shown
+        return texts
 
     def emit(self, pieces: Sequence[Piece]) -> None:
         wanted, released = self._fields.wanted, self._released
@@ -138,6 +143,8 @@ class AttemptFields:
         if field not in self._fields.translated:
             typed = typed_field(self._fields.adapter, self._fields.annotations.get(field, str))
         self._released[field] = ReleasedText(typed)
+        if self._scope.guards:
+            self._run.begin_field(self._scope, self._identity, field, self._fields.form_of(field))
         self._publish(FieldStart, field=field)
 
     def _start(self, field: str) -> None:

@@ -10,7 +10,7 @@ from dspy.adapters.types.citation import Citations
 from dspy.adapters.xml_adapter import XMLAdapter
 
 from streamll.capture.run.scope import Scope, is_quiet
-from streamll.capture.typed.field import is_model, is_optional, is_text, native_fields
+from streamll.capture.typed.field import is_model, is_optional, is_text, native_fields, schema_of
 from streamll.core.parsing.base import Closed, FieldParser, Opened, Piece, SilentParser, Text
 from streamll.core.parsing.chat import ChatParser
 from streamll.core.parsing.json import JSONParser
@@ -53,6 +53,16 @@ class CallFields:
         wanted = scope.wanted(predictor, self.names) if listened else frozenset()
         requests = scope.reader_requests
         self.wanted = wanted.union(*(each.wanted(predictor, self.names) for each in requests))
+
+    def form_of(self, field: str) -> str:
+        """How the model writes the text of ``field``: ``"plain"``, ``"json"`` or ``"xml"``."""
+        annotation = self.annotations.get(field, str)
+        if is_text(annotation):
+            return "plain"
+        if isinstance(self.adapter, XMLAdapter):
+            return "xml"
+        is_json = isinstance(self.adapter, dspy.JSONAdapter) or schema_of(annotation) is not None
+        return "json" if is_json else "plain"
 
     @property
     def wants_citations(self) -> bool:

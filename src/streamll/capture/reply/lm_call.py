@@ -135,6 +135,7 @@ class LMCall:
             self.finish_reason = finish_reason_of(response)
             self.attempt.emit(self.attempt.parser.finish())
             self.attempt.end_open(self.finish_reason)
+            self.run.finish_texts(self.scope, self.identity)
             if self._fields.adapter is None and self._pieces:
                 self.attempt.correct_reply(whole_text_of(response))
             if self._fields.wanted or self._fields.everything:

@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import time as now
 from typing import Any
 
@@ -25,7 +25,7 @@ from streamll.capture.run.frames import Frame, ModuleNames
 from streamll.configuration import configuration, describe, included
 from streamll.context import get_context
 from streamll.core import events as ev
-from streamll.core.errors import logger
+from streamll.core.errors import GuardStopped, logger
 from streamll.core.events import CALLS, Event, Identity
 from streamll.core.ordering import failure_of
 from streamll.core.usage import Sums
@@ -34,6 +34,7 @@ UNFINISHED = "Unfinished"
 """``error_type`` of a call that was still running when its run ended."""
 
 CapturedCall = Any  # a ``run.scope.Scope``
+Leaving = tuple[Event, CapturedCall]
 OpenCall = Any  # a ``reply.lm_call.LMCall``; both stand on this module
 
 
@@ -61,6 +62,19 @@ class Run:
         self._connections: dict[int, tuple[CapturedCall, Callable[[], object]]] = {}
         self._failed_partial: Mapping[str, str] = ev.NOTHING
         self._failing: list[Callable[[Event], None]] = []  # receivers and token hooks that raise
+        self.guarding: Any = None  # a ``guards.events.Guarding``, once a call has guards
+        self._leaving = 0  # then: the next event's ``seq``
+
+    def guard(self, scope: CapturedCall) -> None:
+        """From now on events pass guards, as ``scope`` has some: their ``seq`` is given as they leave."""
+        from streamll.guards.events import Guarding
+
+        with self.lock:
+            if self.guarding is None:
+                self._leaving = self._next_seq()
+                self._next_seq = lambda: self._leaving  # which it has, if it leaves at once
+                self.guarding = Guarding()
+                *_, self._outermost = scope.enclosing()
 
     def publish(
         self, kind: type[Event], scope: CapturedCall, identity: Identity, /, **own: Any
@@ -76,7 +90,11 @@ class Run:
                 context=get_context(),
                 **own,
             )
-            self._deliver(event, scope)
+            if self.guarding is None:
+                self._deliver(event, scope)
+                return event
+            told = self._leave(self.guarding.feed(event, scope))
+        self._tell_token_hooks(told)
         return event
 
     def publish_token(
@@ -106,16 +124,20 @@ class Run:
                 finish_reason=finish_reason,
                 cached=cached,
             )
-            self._deliver(event, scope)
-        if scope.token_hooks and token:
-            self._call_token_hooks(event, scope)
+            if self.guarding is None:
+                self._deliver(event, scope)
+                told: list[Leaving] = [(event, scope)] if scope.token_hooks and token else []
+            else:
+                told = self._leave(self.guarding.feed(event, scope))
+        if told:
+            self._tell_token_hooks(told)
 
     def publish_change(
         self, kind: type[Event], scope: CapturedCall, identity: Identity, /, **own: Any
     ) -> None:
         """``publish`` for what takes text back, of which token hooks are told as well."""
         event = self.publish(kind, scope, identity, **own)
-        if event is not None:
+        if event is not None and self.guarding is None:
             self._call_token_hooks(event, scope)
 
     def publish_custom(self, event: Event, scope: CapturedCall) -> None:
@@ -132,7 +154,55 @@ class Run:
                 self._open_traces[event.trace_id] = (event, scope)
             elif isinstance(event, ev.TraceEnd):
                 self._open_traces.pop(event.trace_id, None)
+            if self.guarding is None:
+                self._deliver(event, scope)
+                return
+            told = self._leave(self.guarding.feed(event, scope))
+        self._tell_token_hooks(told)
+
+    def _leave(self, leaving: list[Leaving]) -> list[Leaving]:
+        """Guarded events leave: give them their order, and stop the run if a guard says so."""
+        told: list[Leaving] = []
+        for event, scope in leaving:
+            if event.seq != self._leaving:
+                event = msgspec.structs.replace(event, seq=self._leaving)  # noqa: PLW2901
+            self._leaving += 1
             self._deliver(event, scope)
+            if scope.token_hooks and self._is_for_token_hooks(event):
+                told.append((event, scope))
+        if (found := self.guarding.stopped) is not None and self._outermost.reason is None:
+            stopped = GuardStopped(found.rule, found.field, self.partial())
+            self._outermost.cancel(stopped)
+        return told
+
+    def _is_for_token_hooks(self, event: Event) -> bool:
+        if isinstance(event, ev.TokenEvent):
+            return bool(event.token)
+        if isinstance(event, ev.LMSuperseded):
+            return bool(self.guarding.has_begun(event.identity))
+        return isinstance(event, ev.FieldCorrected)
+
+    def _tell_token_hooks(self, told: Sequence[Leaving]) -> None:
+        for event, scope in told:
+            self._call_token_hooks(event, scope)
+
+    def settle(self, place: Any, events: Sequence[Event]) -> None:
+        """A verdict has come: these events come in the place that was held for it."""
+        with self.lock:
+            told = self._leave(self.guarding.settle(place, events))
+        self._tell_token_hooks(told)
+
+    def begin_field(self, scope: CapturedCall, identity: Identity, field: str, form: str) -> None:
+        """Tell guards in which form the tokens of a field are written that is about to start."""
+        with self.lock:
+            self.guarding.begin_field(identity, field, form, scope.guards)
+
+    def finish_texts(self, scope: CapturedCall, identity: Identity) -> None:
+        """Tell guards that a reply is complete."""
+        if self.guarding is not None:
+            with self.lock:
+                told = self._leave(self.guarding.finish_texts(identity, scope, now()))
+            self._tell_token_hooks(told)
 
     def _deliver(self, event: Event, scope: CapturedCall) -> None:
         approved = event if configuration.redact is None else configuration.approve(event)
@@ -234,6 +304,8 @@ class Run:
         with self.lock:
             if (questions := self.asked) is not None:
                 questions.end()
+            if self.guarding is not None:
+                self._leave(self.guarding.abandon())
             for call in reversed(list(self._open_calls.values())):
                 call.abandon(UNFINISHED)
             for frame in reversed(list(self.frames.values())):

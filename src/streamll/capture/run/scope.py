@@ -82,6 +82,8 @@ class Scope:
             self.policy = self.policy or parent.policy
             self.approve |= parent.approve
         self.guards = tuple({id(each): each for each in (*outer, *self.guards)}.values())
+        if self.guards:
+            self.run.guard(self)
         # each once, by identity: sinks may compare equal and need not be hashable
         self.receivers = tuple({id(each): each for each in self.receivers}.values())
         self.put_methods = tuple(receiver.put for receiver in self.receivers)  # for every event

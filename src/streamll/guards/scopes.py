@@ -1,0 +1,110 @@
+"""The guards of one scope, applied to what its events contain."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec.structs import replace
+
+from streamll.core.events import NOTHING, Event, EventData
+from streamll.guards.contents import content_of
+from streamll.guards.rules import Guard, Ruleset, ruleset
+from streamll.guards.values import ValueGuard
+
+MAX_CONTEXTS = 64
+"""So many contexts of a run are remembered as they were guarded."""
+
+
+class ScopeGuards:
+    """The guards of a scope, as rules: for every text, and for those of a field."""
+
+    def __init__(self, guards: tuple[Guard, ...]) -> None:
+        self._guards = guards
+        always = tuple(guard for guard in guards if guard.fields is None)
+        self.everything: Ruleset | None = ruleset(always) if always else None
+        self._contexts: dict[int, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
+        self.of_field = functools.lru_cache(maxsize=1024)(self._of_field)
+
+    def _of_field(self, predictor: str | None, field: str) -> Ruleset | None:
+        """The rules for a field of a predictor; of one that is not known, of any."""
+        ours = tuple(guard for guard in self._guards if is_about(guard, predictor, field))
+        return ruleset(ours) if ours else None
+
+    def contents(self, event: Event) -> tuple[Event, list[Guard]]:
+        """The event with all that it contains guarded, its context apart, and what was found."""
+        changed: dict[str, Any] = {}
+        hits: list[Guard] = []
+        for name in (*content_of(type(event)), "extra"):
+            before = getattr(event, name)
+            if before is None or before is NOTHING or type(before) in (int, float, bool):
+                continue
+            changed[name], found = self._content(name, before, event)
+            if changed[name] is before:
+                del changed[name]
+            hits += found
+        return (replace(event, **changed) if changed else event), list(dict.fromkeys(hits))
+
+    def _content(self, name: str, value: Any, event: Event) -> tuple[Any, list[Guard]]:
+        if name == "outputs" and isinstance(value, Mapping):
+            return self.fields(value, event.predictor)
+        if not isinstance(value, EventData):
+            return self.value(value)
+        own, hits = self.value(value.own)
+        same = own is value.own and value.context is event.context
+        return value if same else EventData(own, event.context), hits
+
+    def value(self, value: Any) -> tuple[Any, list[Guard]]:
+        """A value that belongs to no field."""
+        if self.everything is None:
+            return value, []
+        values = ValueGuard(self.everything)
+        return values.value(value), values.hits
+
+    def fields(
+        self, outputs: Mapping[str, Any], predictor: str | None
+    ) -> tuple[Mapping[str, Any], list[Guard]]:
+        """Values by the names of their fields."""
+        guarded: dict[Any, Any] = {}
+        hits: list[Guard] = []
+        for name, value in outputs.items():
+            rules = self.of_field(predictor, name) if isinstance(name, str) else self.everything
+            key, found = self.value(name)
+            guarded[key] = value
+            hits += found
+            if rules is not None:
+                values = ValueGuard(rules)
+                guarded[key] = values.value(value)
+                hits += values.hits
+        pairs = zip(guarded.items(), outputs.items(), strict=False)
+        same = all(a is c and b is d for (a, b), (c, d) in pairs)
+        return (outputs, []) if same else (guarded, hits)
+
+    def context(self, context: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Guard]]:
+        """The context of an event; what was found in it is told once."""
+        if context is NOTHING or self.everything is None:
+            return context, []
+        if (known := self._contexts.get(id(context))) is not None:
+            return known[1], []
+        guarded, hits = self.value(context)
+        if len(self._contexts) >= MAX_CONTEXTS:
+            self._contexts.clear()
+        self._contexts[id(context)] = context, guarded
+        return guarded, hits
+
+
+def is_about(guard: Guard, predictor: str | None, field: str) -> bool:
+    """Whether a guard is about a field of this predictor; ``None``: one that is not known.
+
+    An owner may be any part of the predictor's path: the program that declared the guard may be
+    a part of another.
+    """
+    if guard.fields is None:
+        return True
+    path = "" if predictor is None else f".{predictor}.".replace("[", ".[")
+    for asked in guard.fields:
+        owner, _, name = asked.rpartition(".")
+        if name == field and (not owner or not path or f".{owner}.".replace("[", ".[") in path):
+            return True
+    return False

@@ -1,0 +1,93 @@
+"""Whole values under some rules: every text in them, however deep, keys and numbers included.
+
+What contains nothing forbidden stays the same object. What does becomes a copy in plain values:
+dictionaries, lists and texts; an object is then shown as JSON would show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+from streamll.core.jsonable import render
+from streamll.guards.rules import Guard, Ruleset
+from streamll.guards.text import Form, guard_text
+
+MAX_DEPTH = 200
+"""Nesting beyond which a value becomes the name of its type; so does one that contains itself."""
+
+
+class ValueGuard:
+    """Guards the values of one event; ``hits`` are the guards that have found something in them."""
+
+    def __init__(self, rules: Ruleset) -> None:
+        self.hits: list[Guard] = []
+        self._rules = rules
+        self._path: set[int] = set()
+
+    @property
+    def closed_by(self) -> Guard | None:
+        """The guard that withholds all of the text it has found something in."""
+        return next((guard for guard in self.hits if guard.action != "mask"), None)
+
+    def text(self, text: str, form: Form = "plain") -> str:
+        """A whole text: with masks, empty where it is dropped, another where it is replaced."""
+        shown, hits = guard_text(self._rules, text, form) if text else (text, [])
+        for hit in hits:
+            if hit.guard not in self.hits:
+                self.hits.append(hit.guard)
+            if hit.guard.action in ("drop", "replace"):
+                return hit.guard.mask if hit.guard.action == "replace" else ""
+        return shown if hits else text
+
+    def value(self, value: Any) -> Any:
+        """Any value: the same object, if nothing in it is forbidden."""
+        kind = type(value)
+        if kind is str:
+            return self.text(value)
+        if value is None or kind is bool:
+            return value
+        if id(value) in self._path or len(self._path) >= MAX_DEPTH:
+            return f"<{kind.__name__}>"
+        self._path.add(id(value))
+        try:
+            return self._inside(value)
+        except Exception:  # noqa: BLE001 - a value that raises when it is read
+            return f"<{kind.__name__}>"
+        finally:
+            self._path.discard(id(value))
+
+    def _inside(self, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return self._mapping(value)
+        if isinstance(value, (list, tuple, AbstractSet)):
+            items = [self.value(item) for item in value]
+            return items if _differ(items, value) else value
+        if type(value) in (int, float):
+            return self._in_place_of(value, str(value))
+        if isinstance(value, (bytes, bytearray)):
+            return self._in_place_of(value, value.decode("utf-8", "replace"))
+        shown = render(value)
+        guarded = self.value(shown)
+        return value if guarded is shown else guarded
+
+    def _mapping(self, value: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        keys = [self.key(key) for key in value]
+        items = [self.value(item) for item in value.values()]
+        if _differ(keys, value) or _differ(items, value.values()):
+            return dict(zip(keys, items, strict=True))
+        return value
+
+    def key(self, key: Any) -> Any:
+        """A key of a mapping, by its text."""
+        text = key if type(key) is str else str(getattr(key, "value", key))
+        return self._in_place_of(key, text)
+
+    def _in_place_of(self, value: Any, text: str) -> Any:
+        shown = self.text(text)
+        return value if shown is text else shown
+
+
+def _differ(guarded: list[Any], before: Any) -> bool:
+    return any(new is not old for new, old in zip(guarded, before, strict=True))
