@@ -16,7 +16,7 @@ No characters: raw text at which one text ends and the next begins.
 """
 
 
-class Form(Protocol):
+class Writing(Protocol):
     """Reads raw text."""
 
     def is_plain(self, text: str) -> bool:

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from streamll.guards.forms import FORMS, Form, Piece
+from streamll.guards.forms import FORMS, Piece, Writing
 from streamll.guards.rules import Guard, Ruleset
 
-FormName = Literal["plain", "json", "xml"]
+Form = Literal["plain", "json", "xml"]
 
 
 @dataclass
@@ -84,13 +84,13 @@ class TextGuard:
     more.
     """
 
-    def __init__(self, rules: Ruleset, form: FormName = "plain") -> None:
+    def __init__(self, rules: Ruleset, form: Form = "plain") -> None:
         self.hits: list[Hit] = []
         self.closed_by: Guard | None = None
         self._rules = rules
         self._automaton = rules.automaton
         written = FORMS[form]
-        self._form: Form | None = written() if written else None
+        self._form: Writing | None = written() if written else None
         self._whole: list[str] | None = [] if rules.held else None  # for rules that see whole texts
         self._runs: list[Run] = []  # found, and not masked yet
         self._mask_end = -1  # where the last run that was masked ended
@@ -311,7 +311,7 @@ def _joined(run: Run, later: Run) -> Run:
     return Run(first.start, max(run.end, later.end), first.guard, run.closer or later.closer)
 
 
-def guard_text(rules: Ruleset, text: str, form: FormName = "plain") -> tuple[str, list[Hit]]:
+def guard_text(rules: Ruleset, text: str, form: Form = "plain") -> tuple[str, list[Hit]]:
     """A whole text at once: what may go out of it under some ``rules``, and what was found.
 
     ``form`` says how it is written, as for ``TextGuard``.
