@@ -43,14 +43,8 @@ PATTERNS = [
     r"\b(?:[0-9A-F]{2}:){5}[0-9A-F]{2}\b",
     r"(?m)^Confidential:.*$",
 ]
-SOUNDS = "ba be bi bo bu da de di do du ka ke ki ko ku la le li lo lu ma me mi mo na ne ni ra re ri ro sa se si so ta te ti to va ve vi".split()
-COMMON = """the of and to in a is that for it as was with be by on not he his but at are this have from
-or had an they which one you were all her she there would their we him been has when who will no more
-if out so what up said about other into than its time only could new them man some these then two first
-may any like now my such make over our even most me state after also made many did must before back see
-through way where get much go well your know should down work year because come people just say each
-those take day good how long little own look great still between never last let thought city tree cross
-farm hard start might story saw far sea draw left late run while press close night real life few north""".split()
+SOUNDS = ["ba", "be", "bi", "bo", "bu", "da", "de", "di", "do", "du", "ka", "ke", "ki", "ko", "ku", "la", "le", "li", "lo", "lu", "ma", "me", "mi", "mo", "na", "ne", "ni", "ra", "re", "ri", "ro", "sa", "se", "si", "so", "ta", "te", "ti", "to", "va", "ve", "vi"]
+COMMON = ["the", "of", "and", "to", "in", "a", "is", "that", "for", "it", "as", "was", "with", "be", "by", "on", "not", "he", "his", "but", "at", "are", "this", "have", "from", "or", "had", "an", "they", "which", "one", "you", "were", "all", "her", "she", "there", "would", "their", "we", "him", "been", "has", "when", "who", "will", "no", "more", "if", "out", "so", "what", "up", "said", "about", "other", "into", "than", "its", "time", "only", "could", "new", "them", "man", "some", "these", "then", "two", "first", "may", "any", "like", "now", "my", "such", "make", "over", "our", "even", "most", "me", "state", "after", "also", "made", "many", "did", "must", "before", "back", "see", "through", "way", "where", "get", "much", "go", "well", "your", "know", "should", "down", "work", "year", "because", "come", "people", "just", "say", "each", "those", "take", "day", "good", "how", "long", "little", "own", "look", "great", "still", "between", "never", "last", "let", "thought", "city", "tree", "cross", "farm", "hard", "start", "might", "story", "saw", "far", "sea", "draw", "left", "late", "run", "while", "press", "close", "night", "real", "life", "few", "north"]
 
 
 def prose(tokens: int, seed: int = 1) -> list[str]:
@@ -122,12 +116,17 @@ HOSTILE = {
     "found all the time, a.*b": ([r"a.*b"], lambda n: "ab" * (n // 2)),
     "digits, a card's pattern": ([r"\b(?:\d[ -]?){12,18}\d\b"], lambda n: "1" * n),
     "x@x@x@…, an address's": ([r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"], lambda n: "x@" * (n // 2)),
-    "any characters, 20 patterns": (PATTERNS, lambda n: "".join(map(chr, random.Random(2).choices(range(32, 0x3000), k=n)))),
+    "any characters, 20 patterns": (
+        PATTERNS,
+        lambda n: "".join(map(chr, random.Random(2).choices(range(32, 0x3000), k=n))),
+    ),
 }
 
 
 def hostile(tokens: int) -> None:
-    print(f"µs per token of three characters, for {tokens:,} and for {10 * tokens:,} tokens; most memory")
+    print(
+        f"µs per token of three characters, for {tokens:,} and for {10 * tokens:,} tokens; most memory"
+    )
     for name, (patterns, make) in HOSTILE.items():
         costs = []
         for count in (tokens, 10 * tokens):
@@ -143,13 +142,17 @@ def hostile(tokens: int) -> None:
 
 
 def memory(tokens: int) -> None:
-    rules = ruleset((*(Pattern(regex=p, name="memory") for p in PATTERNS), Words(words=listed(), name="memory")))
+    rules = ruleset(
+        (*(Pattern(regex=p, name="memory") for p in PATTERNS), Words(words=listed(), name="memory"))
+    )
     tracemalloc.start()
     guard = TextGuard(rules)
     draw = random.Random(3)
     for _ in range(tokens):
         guard.feed("".join(draw.choices("abcdefghijklmnopqrstuvwxyz0123456789-.@ :", k=4)))
-    print(f"\nMost memory over {tokens:,} tokens of any letters: {tracemalloc.get_traced_memory()[1] / 1e6:.0f} MB")
+    print(
+        f"\nMost memory over {tokens:,} tokens of any letters: {tracemalloc.get_traced_memory()[1] / 1e6:.0f} MB"
+    )
     tracemalloc.stop()
 
 

@@ -88,7 +88,9 @@ class Move:
 
     __slots__ = ("found", "quiet", "ranks", "same", "to")
 
-    def __init__(self, to: Node, ranks: tuple[int, ...], found: Found | None, *, same: bool) -> None:
+    def __init__(
+        self, to: Node, ranks: tuple[int, ...], found: Found | None, *, same: bool
+    ) -> None:
         self.to = to
         self.ranks = ranks
         """For each rank of the new state the one it was, or NEW."""
