@@ -184,7 +184,10 @@ def test_hooks_of_an_async_program_are_called_on_its_loop(lm, practice, is_async
         loops = []
         hook = lambda _: loops.append(asyncio.get_running_loop())  # noqa: E731
         program = streamll.instrument(
-            AsyncQA(), fields="*", on_token=hook, guards=[check(judges if is_async else lambda _: True)]
+            AsyncQA(),
+            fields="*",
+            on_token=hook,
+            guards=[check(judges if is_async else lambda _: True)],
         )
         practice.script(REPLY)
         await program.acall(question="Why?")
@@ -262,7 +265,9 @@ def test_stop_also_ends_a_run_whose_program_has_returned(lm, practice, gate):
     program = Twice()
     heard = Noticing()
     practice.script({"answer": "First."}, {"answer": REPLY["answer"]})
-    streamll.instrument(program, fields="*", sinks=[heard], guards=[check(gate, action="stop", name="mine")])
+    streamll.instrument(
+        program, fields="*", sinks=[heard], guards=[check(gate, action="stop", name="mine")]
+    )
     raised = []
 
     def call():
@@ -466,10 +471,7 @@ def test_a_result_is_checked_where_that_is_asked_for(lm, practice, is_async):
     guards = [forbids_bad(result=True, fields=["answer"])]
     program = streamll.instrument(AsyncQA() if is_async else QA(), guards=guards, sinks=[Heard()])
     practice.script(REPLY)
-    if is_async:
-        result = asyncio.run(program.acall(question="Why?"))
-    else:
-        result = program(question="Why?")
+    result = asyncio.run(program.acall(question="Why?")) if is_async else program(question="Why?")
     assert (result.answer, result.reasoning) == (SHOWN, REPLY["reasoning"])
 
 
@@ -479,7 +481,9 @@ def test_a_sync_call_on_a_loop_does_not_wait_for_that_loop(lm, practice):
 
     async def main():
         practice.script(REPLY)
-        return streamll.instrument(QA(), fields="*", sinks=[heard], guards=[check(judges)])(question="Why?")
+        return streamll.instrument(QA(), fields="*", sinks=[heard], guards=[check(judges)])(
+            question="Why?"
+        )
 
     heard: Any = Heard()
     asyncio.run(main())

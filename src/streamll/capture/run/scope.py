@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from streamll.capture.inside_dspy import ACTIVE_COMPILES, setting
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.frames import ModuleNames
+from streamll.capture.run.logs import GuardedLogs
 from streamll.capture.run.results import guarded_result
 from streamll.capture.run.run import Run
 from streamll.capture.run.status import Statuses
@@ -65,8 +66,8 @@ class Scope:
     """Tools that ask a person before each call inside; ``"*"`` for all."""
     questions: bool | None = None
     """Whether its reader can answer questions; ``False``: nobody may be asked inside."""
-    guards: tuple[Any, ...] = ()
-    """The ``guards.Guard``s of its events, of enclosing scopes first."""
+    guards: tuple[Guard, ...] = ()
+    """Those of its events, of enclosing scopes first."""
     call_selection: FieldSelection | None = None
     """Set by ``self._streamll_stream_fields = …`` inside the call."""
     value: Any = None  # what the call returned
@@ -87,6 +88,7 @@ class Scope:
             self.approve |= parent.approve
         self.guards = tuple({id(each): each for each in (*outer, *self.guards)}.values())
         if self.guards:
+            guarded_logs.install()
             self.run.guard(self)
         # each once, by identity: sinks may compare equal and need not be hashable
         self.receivers = tuple({id(each): each for each in self.receivers}.values())
@@ -220,6 +222,14 @@ def _unasked(guards: Iterable[Guard]) -> tuple[Guard, ...]:
 def current_scope() -> Scope | None:
     scope: Scope | None = setting(SCOPE_KEY)
     return scope if scope is not None and not scope.run.closed else None
+
+
+def _guards_here() -> tuple[Guard, ...]:
+    scope = current_scope()
+    return configuration.guards if scope is None else scope.guards
+
+
+guarded_logs = GuardedLogs(_guards_here)
 
 
 def check_cancelled() -> None:
