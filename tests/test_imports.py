@@ -37,7 +37,7 @@ RULES = {
     # plain synchronous Python: data in, events out
     "core": Rule({".core", "msgspec"}),
     # what may not leave: texts in, what may go out
-    "guards": Rule({".core", ".flow", ".guards", "msgspec"}),
+    "guards": Rule({".core", ".flow", ".guards", "msgspec", "typing_extensions"}),
     "configuration": Rule({".core", "msgspec"}, within={".guards"}),
     "context": Rule({".configuration", ".core", "msgspec"}),
     # questions of a run; it meets capture in `context.current_scope` alone

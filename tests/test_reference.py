@@ -23,6 +23,7 @@ MODULES = (
     "core.errors",
     "streams",
     "typed",
+    "guards",
     "sinks",
     "consumer",
     "serve",

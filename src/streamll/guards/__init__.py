@@ -6,6 +6,14 @@ that no continuation could make forbidden.
 
 from __future__ import annotations
 
+from streamll.guards.ready import (
+    card_numbers,
+    credential_urls,
+    emails,
+    ibans,
+    phone_numbers,
+    provider_keys,
+)
 from streamll.guards.rules import Check, Guard, Pattern, Ruleset, Words, ruleset
 from streamll.guards.text import Hit, TextGuard, guard_text
 
@@ -17,6 +25,12 @@ __all__ = [
     "Ruleset",
     "TextGuard",
     "Words",
+    "card_numbers",
+    "credential_urls",
+    "emails",
     "guard_text",
+    "ibans",
+    "phone_numbers",
+    "provider_keys",
     "ruleset",
 ]

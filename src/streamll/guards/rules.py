@@ -71,7 +71,7 @@ class Guard:
 
 @dataclass(frozen=True)
 class Pattern(Guard):
-    """Forbids what a regular expression matches, wherever it can match.
+    """Forbids what a regular expression (``regex``, with ``re``'s ``flags``) matches, wherever it can.
 
     ``valid`` is a checksum that what was matched must pass as well. A pattern is decided as its text
     arrives, so it may have no backreference, lookaround, atomic group or possessive repeat; with
@@ -210,7 +210,7 @@ class Check(Guard):
 
 
 class Ruleset:
-    """Several rules as one automaton; those that must see a whole text stand in ``held``."""
+    """Several ``guards`` as one automaton; those that must see a whole text stand in ``held``."""
 
     def __init__(self, guards: tuple[Guard, ...]) -> None:
         self.guards = guards

@@ -14,7 +14,7 @@ Form = Literal["plain", "json", "xml"]
 
 @dataclass
 class Hit:
-    """A guard found something: the number of released characters before it."""
+    """A guard found something: ``offset`` is the number of released characters before it."""
 
     guard: Guard
     offset: int
@@ -170,7 +170,10 @@ def _joined(run: Run, later: Run) -> Run:
 
 
 def guard_text(rules: Ruleset, text: str, form: Form = "plain") -> tuple[str, list[Hit]]:
-    """A whole text at once: what may go out of it, and what was found."""
+    """A whole text at once: what may go out of it under some ``rules``, and what was found.
+
+    ``form`` says how it is written, as for ``TextGuard``.
+    """
     guard = TextGuard(rules, form)
     out = guard.feed(text) + guard.finish()
     return out, guard.hits
