@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from profiles import THOROUGH
 
 from streamll.core.errors import StreamllError
 from streamll.operations import communicate_stream, communicate_sync
@@ -146,9 +147,9 @@ class Conversations(RuleBasedStateMachine):
         assert {m.id: m.content for m in self.session.messages.values()} == self.messages
 
 
-# Each example has a server of its own, so fewer of them, and not more in CI than its time allows.
+# Each example has a server of its own, so fewer of them.
 Conversations.TestCase.settings = settings(
-    max_examples=25 if settings.default.max_examples < 1000 else 150,
+    max_examples=150 if THOROUGH else 12,
     stateful_step_count=15,
     deadline=None,
 )

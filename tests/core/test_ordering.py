@@ -7,6 +7,7 @@ import pytest
 from draw_event_order import grammar
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import thorough
 
 from streamll.core.errors import OutOfOrder
 from streamll.core.events import (
@@ -299,7 +300,7 @@ def test_exactly_the_events_of_a_run_have_a_seq():
         OrderCheck().check(START)
 
 
-@settings(max_examples=100)
+@settings(max_examples=thorough(100))
 @given(st.integers(0, len(WHOLE) - 1), st.integers(0, len(WHOLE) - 1))
 def test_any_two_events_swapped_or_one_lost_is_noticed(one, two):
     """By ``seq`` always; where the events are renumbered, nobody could."""

@@ -8,6 +8,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from profiles import thorough
 from run_events import RunEvents, accounted
 
 from streamll.core.errors import ChannelClosed, ChannelOverflow
@@ -224,5 +225,7 @@ class CoalesceModel(ChannelModel):
 @pytest.mark.parametrize("model", [BlockModel, FailModel, DropOldestModel, CoalesceModel])
 def test_channels_against_a_model(model):
     """Nothing lost, nothing doubled, order kept, bounds as stated, losses where they were."""
-    settings = hypothesis.settings(max_examples=100, stateful_step_count=25, deadline=None)
+    settings = hypothesis.settings(
+        max_examples=thorough(100), stateful_step_count=25, deadline=None
+    )
     hypothesis.stateful.run_state_machine_as_test(model, settings=settings)

@@ -14,6 +14,8 @@ from streamll.core.jsonable import render
 from streamll.guards.rules import Guard, Ruleset
 from streamll.guards.text import Form, guard_text
 
+ESCAPED: tuple[tuple[Form, str], ...] = (("json", "\\"), ("xml", "&"))
+"""Forms in which some characters are written as others, and how these begin."""
 MAX_DEPTH = 200
 """Nesting beyond which a value becomes the name of its type; so does one that contains itself."""
 
@@ -32,7 +34,18 @@ class ValueGuard:
         return next((guard for guard in self.hits if guard.action != "mask"), None)
 
     def text(self, text: str, form: Form = "plain") -> str:
-        """A whole text: with masks, empty where it is dropped, another where it is replaced."""
+        """A whole text: with masks, empty where it is dropped, another where it is replaced.
+
+        One that may be written in JSON or XML, as prompts are in part, is read so as well.
+        """
+        shown = self._as(form, text)
+        if form == "plain":
+            for written, sign in ESCAPED:
+                if sign in shown:
+                    shown = self._as(written, shown)
+        return shown
+
+    def _as(self, form: Form, text: str) -> str:
         shown, hits = guard_text(self._rules, text, form) if text else (text, [])
         for hit in hits:
             if hit.guard not in self.hits:

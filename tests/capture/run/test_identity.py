@@ -13,6 +13,7 @@ import dspy
 import pytest
 from dspy.utils.callback import BaseCallback
 from dspy_lines import LM_ERROR, NO_FALLBACK
+from profiles import THOROUGH
 from programs import QA, contiguous
 from pydantic import AfterValidator
 
@@ -21,6 +22,8 @@ from streamll.capture.inside_dspy import ACTIVE_CALL_ID
 from streamll.core.ordering import OrderCheck
 from streamll.flow.config import StreamConfig
 from streamll.testing import Fault, Reply
+
+MANY = 200 if THOROUGH else 60
 
 
 class Echo(dspy.Module):
@@ -53,17 +56,17 @@ def check_separate(heard, questions):
     assert answers == {(f"<{question}> " * 20).strip() for question in questions}
 
 
-def test_200_concurrent_threads_on_one_decorated_module(echo, heard):
+def test_many_concurrent_threads_on_one_decorated_module(echo, heard):
     program = streamll.instrument(Echo(), stream_fields=["answer"], sinks=[heard])
-    questions = [f"thread question {i}" for i in range(200)]
+    questions = [f"thread question {i}" for i in range(MANY)]
     with ThreadPoolExecutor(32) as pool:
         list(pool.map(program, questions))
     check_separate(heard, questions)
 
 
-def test_200_concurrent_tasks_on_one_decorated_module(echo, heard):
+def test_many_concurrent_tasks_on_one_decorated_module(echo, heard):
     program = streamll.instrument(Echo(), stream_fields=["answer"], sinks=[heard])
-    questions = [f"task question {i}" for i in range(200)]
+    questions = [f"task question {i}" for i in range(MANY)]
 
     async def main():
         await asyncio.gather(*(program.acall(question) for question in questions))

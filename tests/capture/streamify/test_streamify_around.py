@@ -14,6 +14,7 @@ import dspy
 import pytest
 from dspy.streaming import StatusMessage, StatusMessageProvider, StreamListener, StreamResponse
 from dspy_lines import without_waiting
+from profiles import in_turn
 from programs import Heard
 
 import streamll
@@ -210,8 +211,7 @@ def perform(practice, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize(("name", "way"), in_turn(TABLE, WAYS, every=2))
 def test_dspy_streams_what_it_streams_without_us(name, way, perform):
     """X3: chunks, status messages, prediction and errors, in number and order."""
     row, heard = TABLE[name], Heard()

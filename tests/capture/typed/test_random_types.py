@@ -21,9 +21,10 @@ import pytest
 from dspy.adapters.xml_adapter import XMLAdapter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from profiles import thorough
 from pydantic import AfterValidator
 from random_types import Root, Spot, Word, shapes, written_for
-from typed_value_examples import cut, examples
+from typed_value_examples import cut
 
 from streamll.capture.reply.attempt_fields import ReleasedText
 from streamll.capture.reply.call_fields import parser_for
@@ -213,7 +214,7 @@ def test_what_was_found(name, annotation, value):
 
 
 @pytest.mark.parametrize("name", FORMS)
-@settings(suppress_health_check=list(HealthCheck), max_examples=examples(60), deadline=None)
+@settings(suppress_health_check=list(HealthCheck), max_examples=thorough(120), deadline=None)
 @given(data=st.data())
 def test_what_is_shown_of_any_type_is_what_the_program_has(name, data):
     annotation, values = data.draw(shapes())

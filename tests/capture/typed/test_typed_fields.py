@@ -16,9 +16,10 @@ from dspy.adapters.baml_adapter import BAMLAdapter
 from dspy.adapters.xml_adapter import XMLAdapter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from profiles import thorough
 from pydantic import TypeAdapter
 from test_json_values import check_forward, places
-from typed_value_examples import cut, examples, reordered, typed_values
+from typed_value_examples import cut, reordered, typed_values
 
 import streamll
 from streamll import testing
@@ -100,7 +101,7 @@ def stream_value(server, adapter, annotation, reply):
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
-@settings(suppress_health_check=list(HealthCheck), max_examples=examples(40), deadline=None)
+@settings(suppress_health_check=list(HealthCheck), max_examples=thorough(80), deadline=None)
 @given(data=st.data())
 def test_any_type_any_value_any_chunks(server, name, data):
     adapter, written = ADAPTERS[name]

@@ -9,8 +9,9 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import thorough
 from pydantic import TypeAdapter
-from typed_value_examples import cut, examples, reordered, schema_of, typed_values
+from typed_value_examples import cut, reordered, schema_of, typed_values
 
 from streamll.capture.typed.partial_form import partial_form
 from streamll.core import wire
@@ -21,7 +22,7 @@ from streamll.core.partials import Partials, PartialValue
 
 WHO = Identity(run_id="r", call_id="c")
 
-bounded = settings(max_examples=examples(150), deadline=None)
+bounded = settings(max_examples=thorough(300), deadline=None)
 
 
 def read(chunks, shape=ANYTHING, *, prose=False):

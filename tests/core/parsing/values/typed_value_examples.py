@@ -8,14 +8,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Optional, Union
 
 from hypothesis import strategies as st
-from profiles import THOROUGH
 from pydantic import BaseModel, Field, TypeAdapter
 from typing_extensions import TypedDict
-
-
-def examples(number: int) -> int:
-    """How many examples to try: more where there is time."""
-    return number * 2 if THOROUGH else number
 
 
 class Colour(enum.Enum):
