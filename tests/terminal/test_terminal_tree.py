@@ -86,7 +86,12 @@ def test_what_guards_kept_back_is_counted_in_one_line_of_its_step():
     script = Script()
     generate = script.module("generate", script.root)
     script.field(generate, "answer", "[redacted] and [redacted], or")
-    for rule, action in (("emails", "mask"), ("names\n", "mask"), ("emails", "mask"), ("keys", "drop")):
+    for rule, action in (
+        ("emails", "mask"),
+        ("names\n", "mask"),
+        ("emails", "mask"),
+        ("keys", "drop"),
+    ):
         script.say(ev.Guarded, generate, rule=rule, kind="pattern", action=action, field="answer")
     script.done(generate)
     script.done(script.root)

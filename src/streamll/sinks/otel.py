@@ -219,7 +219,9 @@ class _RunSpans(EventVisitor):
 
     def on_guarded(self, event: ev.Guarded) -> None:
         """A span event of the call whose text it was."""
-        about = {f"streamll.guard.{each}": getattr(event, each) for each in ("rule", "kind", "action")}
+        about = {
+            f"streamll.guard.{each}": getattr(event, each) for each in ("rule", "kind", "action")
+        }
         if event.field is not None:
             about["streamll.field"] = event.field
         speaking = self._open.get(event.call_id) or self._root

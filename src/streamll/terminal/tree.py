@@ -58,7 +58,9 @@ class StepNode:
     items: list[StepNode | TextNode | NoteNode] = field(default_factory=list)
     texts: dict[tuple[Any, ...], TextNode] = field(default_factory=dict)
     parent: StepNode | None = None
-    kept_back: tuple[Counter[tuple[str, str]], NoteNode] | None = None  # what guards did, and its line
+    kept_back: tuple[Counter[tuple[str, str]], NoteNode] | None = (
+        None  # what guards did, and its line
+    )
     progress: tuple[int, int] | None = None  # how many of how many are done
 
     @property
@@ -86,7 +88,7 @@ class StepNode:
         self.close_texts()
 
 
-def _note(style: str, text: Callable[[Any], str]) -> Callable[[RunTree, ev.Event], None]:
+def _note(style: str, text: Callable[[Any], str]) -> Callable[[RunTree, ev.Event], NoteNode]:
     """A method that adds a note to the step of the event."""
     return lambda run, event: run.step_of(event).note(style, text(event))
 
