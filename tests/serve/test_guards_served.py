@@ -16,8 +16,8 @@ from starlette.routing import Route, WebSocketRoute
 import streamll
 from serve.serving import Frame, frames
 from streamll.core.errors import ConfigurationError, RunFailed, UnknownFieldError
-from streamll.guards import Pattern
-from streamll.serve import create_app
+from streamll.guards import Pattern, emails
+from streamll.serve import Permit, bearer_token, create_app
 from streamll.serve.formats import FORMATS
 from streamll.testing import Reply, chunkings
 
@@ -199,6 +199,31 @@ def test_each_program_gets_the_guards_of_its_own_fields(practice, lm, serve, log
                 events = [frame.event for frame in frames(response)]
             tokens = [e["token"] for e in events if e["event_type"] == "token"]
             assert "".join(tokens) == shown
+
+
+def test_a_guard_does_not_change_whose_run_it_is(practice, lm, serve, log):
+    """Who may see it is in the context of its events; the rest of that is guarded."""
+    people = {"a": Permit("anna@example.com"), "b": Permit("bert@example.com")}
+    app = create_app(
+        dspy.Predict("question -> answer"),
+        log=log,
+        auth=lambda connection: people.get(bearer_token(connection)),
+        guards=[emails()],
+    )
+    practice.script({"answer": "Ask carl@example.com."})
+    body = {"inputs": {"question": "q"}, "context": {"asked_by": "dora@example.com"}}
+    with serve(app).client() as client:
+        anna, bert = ({"authorization": f"Bearer {name}"} for name in people)
+        run_id = client.post("/runs", json=body, headers=anna).json()["run_id"]
+        told = client.get(f"/runs/{run_id}/events", headers=anna)
+        assert (told.status_code, "run.end" in told.text) == (200, True)
+        assert "carl@" not in told.text
+        assert "dora@" not in told.text
+        assert [run["run_id"] for run in client.get("/runs", headers=anna).json()["runs"]] == [
+            run_id
+        ]
+        assert client.get("/runs", headers=bert).json()["runs"] == []
+        assert client.get(f"/runs/{run_id}", headers=bert).status_code == 404
 
 
 def test_an_own_route_keeps_only_guarded_runs_in_its_log(practice, lm, serve, log, tmp_path):
