@@ -618,8 +618,8 @@ NETWORKS = [
 
 
 @st.composite
-def card(draw: st.DrawFn) -> str:
-    prefix, length = draw(st.sampled_from(NETWORKS))
+def card(draw: st.DrawFn, networks: list[tuple[str, int]] = NETWORKS) -> str:
+    prefix, length = draw(st.sampled_from(networks))
     body = length - len(prefix) - 1
     start = prefix + draw(st.text(string.digits, min_size=body, max_size=body))
     return next(start + digit for digit in string.digits if by_luhn(start + digit))
@@ -688,6 +688,23 @@ def test_of_an_address_that_html_takes_only_signs_before_it_stay(local, labels, 
 
 
 # Holding
+
+
+@given(st.text(string.digits, min_size=19, max_size=19), st.integers(2, 98))
+def test_an_iban_is_awaited_just_as_long_as_some_digit_can_make_it_valid(rest, check):
+    guard = TextGuard(ruleset((ibans(),)))
+    start = f"DE{check:02}{rest[:16]}"
+    assert guard.feed(start) == ""
+    may_be = any(by_mod_97(f"{start}{rest[16]}{digit}") for digit in string.digits)
+    assert guard.feed(rest[16]) == ("" if may_be else start + rest[16])
+
+
+@given(card([("51", 16), ("37", 15)]), st.integers(1, 9))
+def test_a_card_number_is_awaited_to_its_check_digit_and_no_further(number, more):
+    guard = TextGuard(ruleset((card_numbers(),)))
+    assert guard.feed(number[:-1]) == ""
+    other = str((int(number[-1]) + more) % 10)
+    assert guard.feed(other) == number[:-1] + other
 
 
 PROSE = """

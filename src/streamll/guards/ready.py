@@ -117,9 +117,9 @@ _LETTERS = (
 """Letters (and accents) of scripts that put blanks between words, in which a word ends soon."""
 
 _TOGETHER = r"\u3005\u3041-\u3096\u30a1-\u30fa\u30fc\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3"
-_TOGETHER_TOPS = "中国 中國 香港 台湾 台灣 澳門 公司 网络 網絡 网址 在线 中文网 我爱你 みんな コム 한국 닷컴 닷넷"
-"""Top-level domains of scripts without blanks, of IANA's root zone database: where such a name
-ends can be told by its last label alone."""
+_TOGETHER_TOPS = "中国國香港台湾灣澳門公司网络網絡址在线文我爱你みんなコム한국닷컴넷"
+"""The letters of top-level domains of scripts without blanks, after IANA's root zone database:
+without blanks, only its last label tells where a name ends and ordinary text goes on."""
 
 
 def emails(**options: Unpack[_Options]) -> Pattern:
@@ -147,8 +147,7 @@ def _emails() -> str:
     local = rf"[{inside}][{inside}!#$%&'*+/=?^_`{{|}}~.\-]{{0,63}}"
     label, wide = _label(inside), _label(f"{inside}{_TOGETHER}")
     top = rf"(?:[{_LETTERS}]{{2}}[{_LETTERS}]*|xn--[A-Za-z0-9\-]{{1,59}})"
-    wide_top = f"(?:{'|'.join(_TOGETHER_TOPS.split())})"
-    return rf"{local}@(?:(?:{label}\.)+{top}|(?:{wide}\.)+{wide_top})"
+    return rf"{local}@(?:(?:{label}\.)+{top}|(?:{wide}\.)+[{_TOGETHER_TOPS}]{{2,3}})"
 
 
 def _label(chars: str) -> str:
@@ -302,8 +301,6 @@ def _account(structure: str, countries: list[str]) -> str:
 
 _WORD = r"[A-Za-z0-9_\-]"
 _BASE64 = "[A-Za-z0-9+/]"
-_IS = r"""["']?[ \t]*(?:=>|[:=])[ \t]*["']?"""  # between a name and its value
-
 _KEYS = (
     # whose, and how they are written
     ("OpenAI", rf"sk-(?:proj|svcacct|admin|None)-{_WORD}{{20}}{_WORD}*"),
@@ -321,21 +318,7 @@ _KEYS = (
     ("NVIDIA", rf"nvapi-{_WORD}{{60}}{_WORD}*"),
     ("Hugging Face", r"(?:hf|api_org)_[A-Za-z0-9]{34}[A-Za-z0-9]*"),
     ("AWS", rf"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{{16}}{_EDGE}"),
-    (
-        "AWS, by name",
-        (
-            rf"(?i:aws_?(?:secret_?access_?key|session_?token)|secret_?access_?key){_IS}"
-            rf"{_BASE64}{{40}}{_BASE64}*={{0,2}}"
-        ),
-    ),
     ("Amazon Bedrock", rf"(?:ABSK|bedrock-api-key-){_BASE64}{{60}}{_BASE64}*={{0,2}}"),
-    (
-        "Azure, by name",
-        (
-            r"(?i:account_?key|shared_?access_?key|azure_(?:openai_)?(?:api_)?key|api-key"
-            rf"|ocp-apim-subscription-key){_IS}{_BASE64}{{32}}{_BASE64}*={{0,2}}"
-        ),
-    ),
     ("GitHub", r"gh[oprsu]_[A-Za-z0-9]{36}[A-Za-z0-9_]*|github_pat_[A-Za-z0-9_]{36}[A-Za-z0-9_]*"),
     (
         "GitLab",
@@ -377,6 +360,19 @@ _KEYS = (
 """Their providers' documentation, and the public rules of secret scanners (gitleaks, Kingfisher,
 Microsoft security-utilities). What has no length that is promised may be longer."""
 
+_NAMED_KEYS = (
+    # whose, after which names, and how many letters and digits there are at least
+    ("AWS", "aws_?secret_?access_?key aws_?session_?token secret_?access_?key", 40),
+    (
+        "Azure",
+        "account_?key shared_?access_?key azure_(?:openai_)?(?:api_)?key (?:ocp-apim-subscription|api)-key",
+        32,
+    ),
+)
+"""What is not marked by itself."""
+
+_IS = r"""["']?[ \t]*(?:=>|[:=])[ \t]*["']?"""  # between a name and its value
+
 _LINES = r"(?:\s|\\[nr])*"  # between lines of a block; in JSON they are escapes
 _BLOCK = "[A-Za-z0-9+/=]{16}[A-Za-z0-9+/=]*"
 _PRIVATE_KEY = (
@@ -407,7 +403,13 @@ def provider_keys(**options: Unpack[_Options]) -> Pattern:
 
 @lru_cache(maxsize=1)
 def _keys() -> str:
-    return f"{_EDGE}(?:{'|'.join(how for _, how in _KEYS)})|{_PRIVATE_KEY}"
+    ways = [*(how for _, how in _KEYS), *(_named_key(*row[1:]) for row in _NAMED_KEYS)]
+    return f"{_EDGE}(?:{'|'.join(ways)})|{_PRIVATE_KEY}"
+
+
+def _named_key(names: str, least: int) -> str:
+    either = re.sub("[a-z]", lambda letter: f"[{letter[0]}{letter[0].upper()}]", names)
+    return f"(?:{'|'.join(either.split())}){_IS}{_BASE64}{{{least}}}{_BASE64}*={{0,2}}"
 
 
 # URLs

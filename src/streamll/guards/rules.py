@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 from math import inf
@@ -111,6 +111,10 @@ class Pattern(Guard):
     def language(self) -> Language | None:
         """The pattern's language; None if it is held."""
         return None if self.hold else _pattern_language(self.name, self.compiled, self.valid)
+
+    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where ``re`` finds it in a whole text."""
+        return (match.span() for match in self.compiled.finditer(text) if match[0])
 
 
 _pattern_language = lru_cache(maxsize=256)(language_of)

@@ -13,6 +13,9 @@ from streamll.guards.contents import content_of
 from streamll.guards.rules import Guard, Ruleset, ruleset
 from streamll.guards.values import ValueGuard
 
+SERVERS_OWN = "streamll_"
+"""With what the names begin that ``serve.permits`` gives to a run's context."""
+
 MAX_CONTEXTS = 64
 """So many contexts of a run are remembered as they were guarded."""
 
@@ -84,14 +87,22 @@ class ScopeGuards:
         return (outputs, []) if same else (guarded, hits)
 
     def context(self, context: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Guard]]:
-        """The context of an event; what was found in it is told once."""
+        """The context of an event; what was found in it is told once.
+
+        What a server has put there stays: whose run it is decides who may see it.
+        """
         if context is NOTHING or self.everything is None:
             return context, []
         if (known := self._contexts.get(id(context))) is not None:
             if known[1] is context:
                 self.clean = context
             return known[1], []
-        guarded, hits = self.value(context)
+        others = {name: v for name, v in context.items() if not name.startswith(SERVERS_OWN)}
+        guarded, hits = self.value(others)
+        if guarded is others:
+            guarded = context
+        elif len(others) < len(context):
+            guarded = {**{name: context[name] for name in context.keys() - others}, **guarded}
         if len(self._contexts) >= MAX_CONTEXTS:
             self._contexts.clear()
         self._contexts[id(context)] = context, guarded

@@ -64,6 +64,8 @@ def captured(scope: Scope, inputs: Inputs) -> Iterator[None]:
         raise
     else:
         run.succeed(scope, scope.value)
+        if (stopped := scope.stopped) is not None:  # by what the run's last event was to show
+            raise stopped
     finally:
         active_runs.discard(run.run_id)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import dspy
 import msgspec
@@ -21,6 +21,14 @@ from streamll.core.errors import GuardStopped
 from streamll.guards import Guard, guard_text, ruleset
 
 LISTS = (list, tuple, set, frozenset)
+
+
+@runtime_checkable
+class Maskable(Protocol):
+    """A result that knows how it is masked: a reply of ``streamll.chat``."""
+
+    def masked_by(self, mask: Callable[[Any], Any]) -> Any:
+        """It, or a copy, with ``mask`` applied to all that is content."""
 
 
 def guarded_result(value: Any, guards: Iterable[Guard]) -> Any:
@@ -105,6 +113,8 @@ class _Masking:
         return shown if hits else text
 
     def _inside(self, value: Any) -> Any:
+        if isinstance(value, Maskable):
+            return value.masked_by(self.mask)
         if isinstance(value, dspy.Example):
             return _example(value, self._mapping)
         if isinstance(value, Mapping):

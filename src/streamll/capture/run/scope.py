@@ -15,12 +15,14 @@ from typing import Any, Protocol
 from streamll.capture.inside_dspy import ACTIVE_COMPILES, setting
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.frames import ModuleNames
+from streamll.capture.run.logs import GuardedLogs
 from streamll.capture.run.results import guarded_result
 from streamll.capture.run.run import Run
 from streamll.capture.run.status import Statuses
 from streamll.configuration import Receiver, configuration
 from streamll.core.errors import GuardStopped, Unwind
 from streamll.core.events import Event, Identity
+from streamll.guards import Guard
 
 SCOPE_KEY = "_streamll_scope"
 QUIET_KEY = "_streamll_quiet"
@@ -63,8 +65,8 @@ class Scope:
     """Tools that ask a person before each call inside; ``"*"`` for all."""
     questions: bool | None = None
     """Whether its reader can answer questions; ``False``: nobody may be asked inside."""
-    guards: tuple[Any, ...] = ()
-    """The ``guards.Guard``s of its events, of enclosing scopes first."""
+    guards: tuple[Guard, ...] = ()
+    """Those of its events, of enclosing scopes first."""
     call_selection: FieldSelection | None = None
     """Set by ``self._streamll_stream_fields = …`` inside the call."""
     value: Any = None  # what the call returned
@@ -83,6 +85,7 @@ class Scope:
             self.approve |= parent.approve
         self.guards = tuple({id(each): each for each in (*outer, *self.guards)}.values())
         if self.guards:
+            guarded_logs.install()
             self.run.guard(self)
         # each once, by identity: sinks may compare equal and need not be hashable
         self.receivers = tuple({id(each): each for each in self.receivers}.values())
@@ -193,6 +196,14 @@ class Scope:
 def current_scope() -> Scope | None:
     scope: Scope | None = setting(SCOPE_KEY)
     return scope if scope is not None and not scope.run.closed else None
+
+
+def _guards_here() -> tuple[Guard, ...]:
+    scope = current_scope()
+    return configuration.guards if scope is None else scope.guards
+
+
+guarded_logs = GuardedLogs(_guards_here)
 
 
 def check_cancelled() -> None:
