@@ -30,7 +30,7 @@ from streamll.guards.lanes import Lanes, Waiting
 from streamll.guards.numbering import Place
 from streamll.guards.rewriting import Rewriting
 from streamll.guards.rules import Check, Guard
-from streamll.guards.scopes import MAX_CONTEXTS, ScopeGuards, is_about
+from streamll.guards.scopes import MAX_CONTEXTS, SERVERS_OWN, ScopeGuards, is_about
 from streamll.guards.text import Form, GuardedText, Hit
 from streamll.guards.values import ValueGuard
 
@@ -454,7 +454,8 @@ class Checking:
             if len(self._contexts) >= MAX_CONTEXTS:
                 self._contexts.clear()
             before, self._found[:] = list(self._found), []
-            self._of(checks).value(context)
+            others = {name: v for name, v in context.items() if not name.startswith(SERVERS_OWN)}
+            self._of(checks).value(others)
             known = self._contexts[place] = context, list(self._found)
             self._found[:] = before
         return known[1]

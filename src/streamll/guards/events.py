@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from streamll.core import events as ev
-from streamll.core.events import Event, Identity
+from streamll.core.events import NOTHING, Event, Identity
 from streamll.guards.checking import Checking, Leaving
 from streamll.guards.numbering import Numbering, qualified
 from streamll.guards.rewriting import Rewriting
@@ -34,8 +34,8 @@ class Guarding:
         self.stopped: ev.Guarded | None = None
         """What told readers that a guard whose action is ``"stop"`` has found something."""
         self._make_checking = checking
-        self._exact = Rewriting()
         self._numbers = Numbering()
+        self._exact = Rewriting(numbers=self._numbers)
         self._kinds: dict[int, tuple[Any, tuple[Guard, ...], tuple[Check, ...]]] = {}
 
     def feed(self, event: Event, scope: GuardedCall) -> list[Leaving]:
@@ -43,6 +43,29 @@ class Guarding:
         exact, checks = self._of_kinds(scope.guards)
         events = self._exact.guarded(event, exact) if exact else [event]
         return self._pass_on(events, scope, checks)
+
+    def release(
+        self, identity: Identity, field: str, token: str, context: Mapping[str, Any]
+    ) -> tuple[str, int, int] | tuple[()] | None:
+        """``feed`` for most tokens, before there is an event: what to make one of.
+
+        Its text, index and offset; nothing, if all of the text is held back; ``None`` where there
+        is more to say than a token can: then ``feed`` is to have an event with this very token.
+        """
+        known = self._exact.open.get((id(identity), field))
+        if known is None or self.checking is not None:
+            return None
+        if context is not NOTHING and context is not known.scope.clean:
+            return None
+        tokens = known.tokens
+        text = tokens.guard.feed(token)
+        if tokens.guard.hits:
+            tokens.fed = text
+            return None
+        if not text:
+            return ()
+        tokens.passed += len(text)
+        return known.counted.add(text)
 
     def _pass_on(
         self, events: Sequence[Event], scope: GuardedCall, checks: tuple[Check, ...]

@@ -7,29 +7,46 @@ model (``texts``), or, for all that is not a piece of something, to a ``ValueGua
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
 from streamll.core import events as ev
 from streamll.core.events import Event, Identity
-from streamll.guards.numbering import Place
+from streamll.guards.numbering import FieldCount, Numbering, Place
 from streamll.guards.rules import Guard
 from streamll.guards.scopes import ScopeGuards
 from streamll.guards.text import ExactRules, Form, Rules
-from streamll.guards.texts import FieldText, LooseText, notice
+from streamll.guards.texts import FieldText, LooseText, Pieces, notice
 from streamll.guards.values import ValueGuard
 
 
-class Rewriting:
-    """Events in, events out: without what the guards of their scope forbid. Nothing of it waits."""
+class OpenField(NamedTuple):
+    """A field whose tokens come now, for the short way of ``Guarding.release``."""
 
-    def __init__(self, rules: Callable[[tuple[Guard, ...]], Rules] = ExactRules) -> None:
+    identity: Identity  # kept, since it is known by its id
+    scope: ScopeGuards
+    tokens: Pieces
+    counted: FieldCount
+
+
+class Rewriting:
+    """Events in, events out: without what the guards of their scope forbid. Nothing of it waits.
+
+    With the ``numbers`` of what leaves, fields are found in ``open`` whose tokens may take the short way.
+    """
+
+    def __init__(
+        self,
+        rules: Callable[[tuple[Guard, ...]], Rules] = ExactRules,
+        numbers: Numbering | None = None,
+    ) -> None:
+        self.open: dict[tuple[int, str], OpenField] = {}  # by identity's id and name
         self._rules = rules
+        self._numbers = numbers
         self._scopes: dict[int, ScopeGuards] = {}
         self._fields: dict[str | None, dict[Place, FieldText]] = {}  # by call
         self._loose: dict[str | None, dict[tuple[int, int, str, int], LooseText]] = {}
-        self._field: tuple[Identity, str, FieldText | None] | None = None  # of the last token
 
     def begin_field(
         self, identity: Identity, field: str, form: Form, guards: tuple[Guard, ...]
@@ -62,10 +79,9 @@ class Rewriting:
     def _by_kind(self, event: Any, scope: ScopeGuards) -> list[Event]:
         kind = type(event)
         if kind is ev.TokenEvent:
-            text = self._text_of(event)
-            return [event] if text is None else text.token(event)
+            return self._token(event, scope)
         if kind in (ev.FieldPartial, ev.FieldEnd, ev.FieldCorrected):
-            return self._of_field(event, scope)
+            return self._of_field(event)
         if kind in (ev.Thinking, ev.Refusal, ev.ToolCallDelta):
             return self._of_model(event, scope)
         if kind is ev.LMSuperseded:
@@ -74,22 +90,32 @@ class Rewriting:
             self._forget(event)
         return self._whole(event, scope)
 
-    def _text_of(self, event: Any) -> FieldText | None:
-        last = self._field
-        if last is not None and last[0] is event.identity and last[1] == event.field:
-            return last[2]
-        fields = self._fields.get(event.call_id, {})
-        text = fields.get((event.attempt, event.candidate, event.field))
-        self._field = event.identity, event.field, text
-        return text
+    def _token(self, event: ev.TokenEvent, scope: ScopeGuards) -> list[Event]:
+        text = self._text_of(event)
+        if text is None:
+            return [event]
+        events = text.token(event)
+        count = None if self._numbers is None else self._numbers.count(event.identity, event.field)
+        if text.is_open and count is not None:
+            known = OpenField(event.identity, scope, text.tokens, count)
+            self.open[id(event.identity), event.field] = known
+        return events
 
-    def _of_field(self, event: Any, scope: ScopeGuards) -> list[Event]:
+    def _text_of(self, event: Any) -> FieldText | None:
+        fields = self._fields.get(event.call_id, {})
+        return fields.get((event.attempt, event.candidate, event.field))
+
+    def _of_field(self, event: Any) -> list[Event]:
         text = self._text_of(event)
         if text is None:
             return [event]
         if isinstance(event, ev.FieldPartial):
-            return text.partial(event)
-        return text.end(event) if isinstance(event, ev.FieldEnd) else text.corrected(event)
+            events = text.partial(event)
+        else:
+            events = text.end(event) if isinstance(event, ev.FieldEnd) else text.corrected(event)
+        if not text.is_open:
+            self.open.pop((id(event.identity), event.field), None)
+        return events
 
     def _of_model(self, event: Any, scope: ScopeGuards) -> list[Event]:
         if scope.everything is None:
@@ -115,7 +141,6 @@ class Rewriting:
         texts = self._loose.get(event.call_id, {})
         for key in [key for key in texts if key[0] == attempt]:
             del texts[key]
-        self._field = None
 
     def _whole(self, event: Event, scope: ScopeGuards) -> list[Event]:
         """An event whose content is all there."""

@@ -14,6 +14,9 @@ from streamll.guards.rules import Guard
 from streamll.guards.text import ExactRules, Rules
 from streamll.guards.values import ValueGuard
 
+SERVERS_OWN = "streamll_"
+"""With what the names begin that ``serve.permits`` gives to a run's context."""
+
 MAX_CONTEXTS = 64
 """So many contexts of a run are remembered as they were guarded."""
 
@@ -28,6 +31,8 @@ class ScopeGuards:
         always = tuple(guard for guard in guards if guard.fields is None)
         self._rules = rules
         self.everything: Rules | None = rules(always) if always else None
+        self.clean: Mapping[str, Any] = NOTHING
+        """The latest context in which nothing was found."""
         self._contexts: dict[int, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
         self.of_field = functools.lru_cache(maxsize=1024)(self._of_field)
 
@@ -87,12 +92,22 @@ class ScopeGuards:
         return (outputs, []) if same else (guarded, hits)
 
     def context(self, context: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Guard]]:
-        """The context of an event; what was found in it is told once."""
+        """The context of an event; what was found in it is told once.
+
+        What a server has put there stays: whose run it is decides who may see it.
+        """
         if context is NOTHING or self.everything is None:
             return context, []
         if (known := self._contexts.get(id(context))) is not None:
+            if known[1] is context:
+                self.clean = context
             return known[1], []
-        guarded, hits = self.value(context)
+        others = {name: v for name, v in context.items() if not name.startswith(SERVERS_OWN)}
+        guarded, hits = self.value(others)
+        if guarded is others:
+            guarded = context
+        elif len(others) < len(context):
+            guarded = {**{name: context[name] for name in context.keys() - others}, **guarded}
         if len(self._contexts) >= MAX_CONTEXTS:
             self._contexts.clear()
         self._contexts[id(context)] = context, guarded

@@ -134,11 +134,19 @@ class Run:
         with self.lock:
             if self.closed:
                 return
+            context = get_context()
+            place: tuple[str, int, int] | tuple[()] | None = None
+            if self.guarding is not None and token:
+                place = self.guarding.release(identity, field, token, context)
+                if place:
+                    token, index, offset = place
+                elif place is not None:
+                    return
             event = ev.TokenEvent(
                 seq=self._next_seq(),
                 timestamp=now(),
                 identity=identity,
-                context=get_context(),
+                context=context,
                 field=field,
                 token=token,
                 token_index=index,
@@ -148,9 +156,12 @@ class Run:
             )
             if self.guarding is None:
                 self._deliver(event, scope)
+            elif place:
+                self._leaving += 1
+                self._deliver(event, scope)
             else:
                 self._leave(self.guarding.feed(event, scope))
-        if self.guarding is not None:
+        if self.guarding is not None and not place:
             self._tell()
         elif scope.token_hooks and token:
             self._call_token_hooks(event, scope)
