@@ -9,19 +9,19 @@ The run gives each event its ``seq`` when it has left, and calls all of this und
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from msgspec.structs import replace
 
 from streamll.core import events as ev
-from streamll.core.events import Event, Identity
-from streamll.guards.numbering import Numbering, Place
+from streamll.core.events import NOTHING, Event, Identity
+from streamll.guards.numbering import FieldCount, Numbering, Place
 from streamll.guards.pending import Hold, Leaving, Pending
 from streamll.guards.rules import Guard
 from streamll.guards.scopes import ScopeGuards
 from streamll.guards.text import Form
-from streamll.guards.texts import FieldText, LooseText, notice
+from streamll.guards.texts import FieldText, LooseText, Pieces, notice
 from streamll.guards.values import ValueGuard
 
 
@@ -29,6 +29,15 @@ class GuardedCall(Protocol):
     """The call that an event is of: a ``capture.run.scope.Scope``."""
 
     guards: tuple[Guard, ...]
+
+
+class OpenField(NamedTuple):
+    """A field whose tokens come now, for the short way of ``Guarding.release``."""
+
+    identity: Identity  # kept, since it is known by its id
+    scope: ScopeGuards
+    tokens: Pieces
+    counted: FieldCount
 
 
 class Guarding:
@@ -42,12 +51,35 @@ class Guarding:
         self._scopes: dict[int, ScopeGuards] = {}
         self._fields: dict[str | None, dict[Place, FieldText]] = {}  # by call
         self._loose: dict[str | None, dict[tuple[int, int, str, int], LooseText]] = {}
-        self._field: tuple[Identity, str, FieldText | None] | None = None  # of the last token
+        self._open: dict[tuple[int, str], OpenField] = {}  # by identity's id and name
 
     def feed(self, event: Event, scope: GuardedCall) -> list[Leaving]:
         """The events that leave because of this one, each with the scope whose receivers get it."""
         events = self._guarded(event, scope.guards) if scope.guards else [event]
         return self._pass_on(events, scope)
+
+    def release(
+        self, identity: Identity, field: str, token: str, context: Mapping[str, Any]
+    ) -> tuple[str, int, int] | tuple[()] | None:
+        """``feed`` for most tokens, before there is an event: what to make one of.
+
+        Its text, index and offset; nothing, if all of the text is held back; ``None`` where there
+        is more to say than a token can: then ``feed`` is to have an event with this very token.
+        """
+        known = self._open.get((id(identity), field))
+        if known is None or self.pending.waiting:
+            return None
+        if context is not NOTHING and context is not known.scope.clean:
+            return None
+        tokens = known.tokens
+        text = tokens.guard.feed(token)
+        if tokens.guard.hits:
+            tokens.fed = text
+            return None
+        if not text:
+            return ()
+        tokens.passed += len(text)
+        return known.counted.add(text)
 
     def _pass_on(self, events: Sequence[Event], scope: GuardedCall) -> list[Leaving]:
         for event in events:
@@ -114,10 +146,9 @@ class Guarding:
     def _by_kind(self, event: Any, scope: ScopeGuards) -> list[Event]:
         kind = type(event)
         if kind is ev.TokenEvent:
-            text = self._text_of(event)
-            return [event] if text is None else text.token(event)
+            return self._token(event, scope)
         if kind in (ev.FieldPartial, ev.FieldEnd, ev.FieldCorrected):
-            return self._of_field(event, scope)
+            return self._of_field(event)
         if kind in (ev.Thinking, ev.Refusal, ev.ToolCallDelta):
             return self._of_model(event, scope)
         if kind is ev.LMSuperseded:
@@ -126,22 +157,32 @@ class Guarding:
             self._forget(event)
         return self._whole(event, scope)
 
-    def _text_of(self, event: Any) -> FieldText | None:
-        last = self._field
-        if last is not None and last[0] is event.identity and last[1] == event.field:
-            return last[2]
-        fields = self._fields.get(event.call_id, {})
-        text = fields.get((event.attempt, event.candidate, event.field))
-        self._field = event.identity, event.field, text
-        return text
+    def _token(self, event: ev.TokenEvent, scope: ScopeGuards) -> list[Event]:
+        text = self._text_of(event)
+        if text is None:
+            return [event]
+        events = text.token(event)
+        count = self._numbers.count(event.identity, event.field)
+        if text.is_open and count is not None:
+            known = OpenField(event.identity, scope, text.tokens, count)
+            self._open[id(event.identity), event.field] = known
+        return events
 
-    def _of_field(self, event: Any, scope: ScopeGuards) -> list[Event]:
+    def _text_of(self, event: Any) -> FieldText | None:
+        fields = self._fields.get(event.call_id, {})
+        return fields.get((event.attempt, event.candidate, event.field))
+
+    def _of_field(self, event: Any) -> list[Event]:
         text = self._text_of(event)
         if text is None:
             return [event]
         if isinstance(event, ev.FieldPartial):
-            return text.partial(event)
-        return text.end(event) if isinstance(event, ev.FieldEnd) else text.corrected(event)
+            events = text.partial(event)
+        else:
+            events = text.end(event) if isinstance(event, ev.FieldEnd) else text.corrected(event)
+        if not text.is_open:
+            self._open.pop((id(event.identity), event.field), None)
+        return events
 
     def _of_model(self, event: Any, scope: ScopeGuards) -> list[Event]:
         if scope.everything is None:
@@ -167,7 +208,6 @@ class Guarding:
         texts = self._loose.get(event.call_id, {})
         for key in [key for key in texts if key[0] == attempt]:
             del texts[key]
-        self._field = None
 
     def _whole(self, event: Event, scope: ScopeGuards) -> list[Event]:
         """An event whose content is all there."""

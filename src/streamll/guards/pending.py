@@ -35,26 +35,24 @@ class Pending:
     """The queue of one run: places to be settled, and the events behind them."""
 
     def __init__(self) -> None:
-        self._queue: list[Hold | Leaving] = []
+        self.waiting: list[Hold | Leaving] = []
+        """Empty where nothing waits."""
         self._parents: dict[str, str | None] = {}
         self._when_empty: list[Callable[[], None]] = []
-
-    def __bool__(self) -> bool:
-        return bool(self._queue)
 
     def hold(self, identity: Identity, scope: Any, otherwise: Sequence[Event] = ()) -> Hold:
         """Keep a place here, behind everything that has been passed so far."""
         place = Hold(identity, scope, otherwise)
-        self._queue.append(place)
+        self.waiting.append(place)
         return place
 
     def passes(self, event: Event, scope: Any) -> bool:
         """Whether the event can leave; else it waits."""
         if event.opens in CALLS and event.call_id is not None:
             self._parents[event.call_id] = event.parent_call_id
-        if not self._queue or not self._waits(event.call_id, self._places()):
+        if not self.waiting or not self._waits(event.call_id, self._places()):
             return True
-        self._queue.append((event, scope))
+        self.waiting.append((event, scope))
         return False
 
     def settle(self, place: Hold, events: Sequence[Event]) -> list[Leaving]:
@@ -71,12 +69,12 @@ class Pending:
 
     def when_empty(self, call: Callable[[], None]) -> bool:
         """Call this once when nothing waits any more; False if nothing does now."""
-        if self._queue:
+        if self.waiting:
             self._when_empty.append(call)
-        return bool(self._queue)
+        return bool(self.waiting)
 
     def _places(self) -> list[Hold]:
-        return [each for each in self._queue if isinstance(each, Hold)]
+        return [each for each in self.waiting if isinstance(each, Hold)]
 
     def _waits(self, call_id: str | None, places: Sequence[Hold]) -> bool:
         return any(self._is_within(call_id, place.call_id) for place in places) or any(
@@ -91,16 +89,16 @@ class Pending:
 
     def _leaving(self) -> list[Leaving]:
         leaving: list[Leaving] = []
-        queue, self._queue = self._queue, []
+        queue, self.waiting = self.waiting, []
         ahead: list[Hold] = []
         for each in queue:
             if isinstance(each, Hold):
                 self._settle_in_turn(each, ahead, leaving)
             elif self._waits(each[0].call_id, ahead):
-                self._queue.append(each)
+                self.waiting.append(each)
             else:
                 leaving.append(each)
-        if not self._queue:
+        if not self.waiting:
             calls, self._when_empty = self._when_empty, []
             for call in calls:
                 call()
@@ -110,6 +108,6 @@ class Pending:
         """A settled place still waits for those before it that its call waits for."""
         if place.events is None or self._waits(place.call_id, ahead):
             ahead.append(place)
-            self._queue.append(place)
+            self.waiting.append(place)
         else:
             leaving += [(event, place.scope) for event in place.events]

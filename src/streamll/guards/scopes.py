@@ -27,6 +27,8 @@ class ScopeGuards:
         self._guards = guards
         always = tuple(guard for guard in guards if guard.fields is None)
         self.everything: Ruleset | None = ruleset(always) if always else None
+        self.clean: Mapping[str, Any] = NOTHING
+        """The latest context in which nothing was found."""
         self._contexts: dict[int, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
         self.of_field = functools.lru_cache(maxsize=1024)(self._of_field)
 
@@ -92,6 +94,8 @@ class ScopeGuards:
         if context is NOTHING or self.everything is None:
             return context, []
         if (known := self._contexts.get(id(context))) is not None:
+            if known[1] is context:
+                self.clean = context
             return known[1], []
         others = {name: v for name, v in context.items() if not name.startswith(SERVERS_OWN)}
         guarded, hits = self.value(others)

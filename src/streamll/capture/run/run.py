@@ -112,11 +112,20 @@ class Run:
         with self.lock:
             if self.closed:
                 return
+            context = get_context()
+            told = None
+            place: tuple[str, int, int] | tuple[()] | None = None
+            if self.guarding is not None and token:
+                place = self.guarding.release(identity, field, token, context)
+                if place:
+                    token, index, offset = place
+                elif place is not None:
+                    return
             event = ev.TokenEvent(
                 seq=self._next_seq(),
                 timestamp=now(),
                 identity=identity,
-                context=get_context(),
+                context=context,
                 field=field,
                 token=token,
                 token_index=index,
@@ -126,11 +135,15 @@ class Run:
             )
             if self.guarding is None:
                 self._deliver(event, scope)
-                told: list[Leaving] = [(event, scope)] if scope.token_hooks and token else []
+            elif place:
+                self._leaving += 1
+                self._deliver(event, scope)
             else:
                 told = self._leave(self.guarding.feed(event, scope))
-        if told:
+        if told is not None:
             self._tell_token_hooks(told)
+        elif scope.token_hooks and token:
+            self._call_token_hooks(event, scope)
 
     def publish_change(
         self, kind: type[Event], scope: CapturedCall, identity: Identity, /, **own: Any
