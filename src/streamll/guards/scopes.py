@@ -14,8 +14,8 @@ from streamll.guards.rules import Guard
 from streamll.guards.text import ExactRules, Rules
 from streamll.guards.values import ValueGuard
 
-SERVERS_OWN = "streamll_"
-"""With what the names begin that ``serve.permits`` gives to a run's context."""
+SERVERS_OWN = frozenset({"streamll_owner", "streamll_program"})
+"""What ``serve.permits`` puts into a run's context."""
 
 MAX_CONTEXTS = 64
 """So many contexts of a run are remembered as they were guarded."""
@@ -102,7 +102,7 @@ class ScopeGuards:
             if known[1] is context:
                 self.clean = context
             return known[1], []
-        others = {name: v for name, v in context.items() if not name.startswith(SERVERS_OWN)}
+        others = {name: v for name, v in context.items() if name not in SERVERS_OWN}
         guarded, hits = self.value(others)
         if guarded is others:
             guarded = context
