@@ -16,8 +16,8 @@ from starlette.routing import Route, WebSocketRoute
 import streamll
 from serve.serving import Frame, frames
 from streamll.core.errors import ConfigurationError, RunFailed, UnknownFieldError
-from streamll.guards import Pattern
-from streamll.serve import create_app
+from streamll.guards import Pattern, emails
+from streamll.serve import Permit, bearer_token, create_app
 from streamll.serve.formats import FORMATS
 from streamll.testing import Reply, chunkings
 
@@ -30,7 +30,8 @@ REPLY = (
 SIGNATURE = "question -> reasoning, numbers: list[str], answer"
 CUTS = list(chunkings(REPLY))
 INCLUDE = ["inputs", "outputs", "prompts", "tools", "errors"]
-ASK = [{"role": "user", "content": "Which card?"}]
+QUESTION = f"Is it {SECRET}?"
+ASK = [{"role": "user", "content": QUESTION}]
 
 
 def card(**options):
@@ -103,7 +104,7 @@ def test_runs_that_a_server_starts_are_guarded_on_every_wire(practice, server, t
     """Where they are made: neither the log has the secret nor what is read of it."""
     cuts = cycle(CUTS)
     practice.respond(lambda _: Reply(REPLY, chunks=next(cuts)))
-    message = {"id": "u", "role": "user", "parts": [{"type": "text", "text": "Which card?"}]}
+    message = {"id": "u", "role": "user", "parts": [{"type": "text", "text": QUESTION}]}
     agui = {"threadId": "t", "runId": "r", "messages": [{"id": "u", **ASK[0]}]}
     with streamll.configure(include=INCLUDE), server.client() as client:
         told = [
@@ -111,11 +112,11 @@ def test_runs_that_a_server_starts_are_guarded_on_every_wire(practice, server, t
             asked(client, "/agui/qa", agui),
             asked(client, "/v1/chat/completions", {"model": "qa", "messages": ASK}),
             asked(client, "/v1/chat/completions", {"model": "qa", "messages": ASK, "stream": True}),
-            asked(client, "/v1/responses", {"model": "qa", "input": "Which?", "stream": True}),
+            asked(client, "/v1/responses", {"model": "qa", "input": QUESTION, "stream": True}),
         ]
-        run_id = client.post("/runs", json={"program": "qa", "inputs": {"question": "q"}}).json()[
-            "run_id"
-        ]
+        run_id = client.post(
+            "/runs", json={"program": "qa", "inputs": {"question": QUESTION}}
+        ).json()["run_id"]
         with ws.connect(f"{server.url.replace('http', 'ws')}/runs/{run_id}/ws") as socket:
             told.append("\n".join(socket).encode())
         told += [
@@ -146,7 +147,7 @@ def test_every_wire_says_which_rule_has_stopped_a_run_and_not_what_it_found(
     practice.respond(
         lambda _: Reply({"answer": f"No. {SECRET}" + "!" * 3000}, chunk=3, hold_after=60)
     )
-    message = {"id": "u", "role": "user", "parts": [{"type": "text", "text": "Which card?"}]}
+    message = {"id": "u", "role": "user", "parts": [{"type": "text", "text": QUESTION}]}
     agui = {"threadId": "t", "runId": "r", "messages": [{"id": "u", **ASK[0]}]}
     with server.client() as client:
         answers = [
@@ -156,10 +157,10 @@ def test_every_wire_says_which_rule_has_stopped_a_run_and_not_what_it_found(
             client.post(
                 "/v1/chat/completions", json={"model": "Predict", "messages": ASK, "stream": True}
             ),
-            client.post("/v1/responses", json={"model": "Predict", "input": "Which?"}),
+            client.post("/v1/responses", json={"model": "Predict", "input": QUESTION}),
             client.post("/v1/responses", json={"model": "Predict", "input": "?", "stream": True}),
         ]
-        run_id = client.post("/runs", json={"inputs": {"question": "q"}}).json()["run_id"]
+        run_id = client.post("/runs", json={"inputs": {"question": QUESTION}}).json()["run_id"]
         answers.append(client.get(f"/runs/{run_id}/events"))
         events = [frame.event for frame in map(Frame, answers[-1].text.split("\n\n")) if frame.data]
         with pytest.raises(RunFailed) as failed, streamll.connect(server.url, run_id) as remote:
@@ -193,12 +194,37 @@ def test_each_program_gets_the_guards_of_its_own_fields(practice, lm, serve, log
     with server.client() as client:
         for name, shown in [("answer", "[card]"), ("note", "[card]"), ("free", SECRET)]:
             practice.script({name: SECRET})
-            body = {"program": name, "inputs": {"question": "q"}}
+            body = {"program": name, "inputs": {"question": QUESTION}}
             run_id = client.post("/runs", json=body).json()["run_id"]
             with client.stream("GET", f"/runs/{run_id}/events") as response:
                 events = [frame.event for frame in frames(response)]
             tokens = [e["token"] for e in events if e["event_type"] == "token"]
             assert "".join(tokens) == shown
+
+
+def test_a_guard_does_not_change_whose_run_it_is(practice, lm, serve, log):
+    """Who may see it is in the context of its events; the rest of that is guarded."""
+    people = {"a": Permit("anna@example.com"), "b": Permit("bert@example.com")}
+    app = create_app(
+        dspy.Predict("question -> answer"),
+        log=log,
+        auth=lambda connection: people.get(bearer_token(connection)),
+        guards=[emails()],
+    )
+    practice.script({"answer": "Ask carl@example.com."})
+    body = {"inputs": {"question": QUESTION}, "context": {"asked_by": "dora@example.com"}}
+    with serve(app).client() as client:
+        anna, bert = ({"authorization": f"Bearer {name}"} for name in people)
+        run_id = client.post("/runs", json=body, headers=anna).json()["run_id"]
+        told = client.get(f"/runs/{run_id}/events", headers=anna)
+        assert (told.status_code, "run.end" in told.text) == (200, True)
+        assert "carl@" not in told.text
+        assert "dora@" not in told.text
+        assert [run["run_id"] for run in client.get("/runs", headers=anna).json()["runs"]] == [
+            run_id
+        ]
+        assert client.get("/runs", headers=bert).json()["runs"] == []
+        assert client.get(f"/runs/{run_id}", headers=bert).status_code == 404
 
 
 def test_an_own_route_keeps_only_guarded_runs_in_its_log(practice, lm, serve, log, tmp_path):
@@ -223,7 +249,7 @@ def test_a_failed_run_is_not_quoted_in_the_servers_own_log(practice, lm, serve, 
         caplog.clear()
         server = serve(create_app(Failing(), log=log, guards=guards))
         with caplog.at_level("DEBUG", "streamll"), server.client() as client:
-            run_id = client.post("/runs", json={"inputs": {"question": "q"}}).json()["run_id"]
+            run_id = client.post("/runs", json={"inputs": {"question": QUESTION}}).json()["run_id"]
             client.get(f"/runs/{run_id}/events")
         assert "failed: ValueError at" in caplog.text
         assert (SECRET in caplog.text) == shown
