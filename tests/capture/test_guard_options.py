@@ -511,6 +511,18 @@ def test_a_traceback_in_our_log_is_masked_too(lm, practice, caplog):
     assert f"ValueError: no {SECRET}" in plain
 
 
+def test_an_event_outside_of_any_run_is_guarded_by_the_configuration(heard):
+    with streamll.configure(sinks=[heard], guards=[cards()]):
+        streamll.set_context(card=SECRET)
+        streamll.emit("paid", card=SECRET, amount=1)
+        with streamll.trace(f"with {SECRET}"):
+            pass
+    assert len(heard.events) == 3
+    assert heard.events[0].data["card"] == "[card]"
+    assert heard.events[0].data["amount"] == 1
+    assert not leaks(heard.events)
+
+
 # --- recordings -----------------------------------------------------------------------------------
 
 
