@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -96,6 +97,17 @@ class ModelReply:
             self.attempts += 1
             if isinstance(event, ev.LMSuperseded):
                 self._clear()
+
+    def masked_by(self, mask: Callable[[Any], Any]) -> ModelReply:
+        """Apply ``mask`` to its content, in place, since streams have this very object."""
+        self._texts = {kind: [mask("".join(parts))] for kind, parts in self._texts.items()}
+        self.citations = mask(self.citations)
+        self.response = mask(self.response)
+        for call in self.tool_calls:
+            given = msgspec.json.decode(call.arguments) if call.arguments else None
+            if (masked := mask(given)) is not given:
+                call.arguments = msgspec.json.encode(masked).decode()
+        return self
 
     def complete(self, response: Any) -> None:
         """Take everything from ``response``, lm15's ``Response``.

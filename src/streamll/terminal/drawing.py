@@ -47,6 +47,7 @@ STYLES = {
     "retry": "yellow",
     "warning": "yellow",
     "question": "yellow",
+    "guard": "yellow",
     "custom": "dim",
     "citation": "dim",
     "result": "dim",
@@ -81,6 +82,7 @@ class Glyphs:
     status: str = "› "
     retry: str = "↻ "
     question: str = "? "
+    guard: str = "▒ "
     custom: str = "◦ "
     citation: str = "↗ "
     warning: str = "! "
@@ -97,7 +99,7 @@ class Glyphs:
 ASCII = Glyphs(
     spinner="-\\|/", ended="+", failed="x", cancelled="/", run="*", branch="|- ", last="`- ",
     through="|  ", cursor="_", more=":", dot=" - ", status="> ", retry="~ ", custom="o ",
-    citation="^ ", result="= ", done="#", left=".",
+    citation="^ ", guard="# ", result="= ", done="#", left=".",
 )  # fmt: skip
 
 
