@@ -104,7 +104,7 @@ class Move:
 class Way:
     """What a piece of text does. A rank that begins in it is ``~offset``."""
 
-    __slots__ = ("found", "is_clear", "length", "out", "ranks", "tail", "to")
+    __slots__ = ("found", "is_clear", "is_more", "length", "out", "ranks", "tail", "to")
 
     def __init__(
         self, text: str, to: Node, ranks: list[int], found: list[tuple[int, int, Found]]
@@ -115,6 +115,8 @@ class Way:
         """Each with its rank before the piece, and the offset at which it ends."""
         self.is_clear = not found and (not ranks or ranks[0] < 0)
         """Nothing was found, and all that was live before is not any more."""
+        self.is_more = not found and bool(ranks) and not ranks[0]
+        """Nothing was found, and what was live first still is."""
         self.length = len(text)
         free = ~ranks[0] if self.is_clear and ranks else len(text)
         self.out = text[:free]

@@ -43,6 +43,8 @@ class Numbering:
         self._calls: dict[str | None, dict[Place, FieldCount]] = {}
         self._thinking: dict[str | None, tuple[int, int]] = {}  # by call: attempt, next index
         self._last: FieldCount | None = None
+        self.latest: dict[str, FieldCount] = {}
+        """Of each field by ``predictor.field``, the last attempt of which something has gone out."""
 
     def begin(self, identity: Identity, field: str) -> None:
         """Count the text of a field from its start on."""
@@ -63,6 +65,7 @@ class Numbering:
         if event.closes in ev.CALLS:
             self._calls.pop(event.call_id, None)
             self._thinking.pop(event.call_id, None)
+            self._last = None
         return event
 
     def shown(self, identity: Identity, field: str) -> str | None:
@@ -88,6 +91,8 @@ class Numbering:
         count = self._last = self.count(event.identity, event.field)
         if count is None:
             return event
+        if not count.tokens:
+            self.latest[qualified(event)] = count
         _, index, offset = count.add(event.token)
         if event.offset == offset and event.token_index == index:
             return event
@@ -104,3 +109,8 @@ class Numbering:
         index = index if attempt == event.attempt else 0
         self._thinking[event.call_id] = event.attempt, index + 1
         return event if event.index == index else replace(event, index=index)
+
+
+def qualified(event: TokenEvent | ev.Guarded) -> str:
+    """The name of the event's field, with that of its predictor if it has one."""
+    return f"{event.predictor}.{event.field}" if event.predictor else str(event.field)

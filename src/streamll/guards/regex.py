@@ -482,6 +482,38 @@ class Symbol(NamedTuple):
     """Itself, if the checksum counts it."""
 
 
+def repeats_repeats(items: Any, *, inside: bool = False) -> bool:
+    """Whether an unbounded repeat is in another: ``re`` may then take for ever over a text."""
+    for op, argument in items:
+        unbounded = "REPEAT" in str(op) and argument[1] is codes.MAXREPEAT
+        if unbounded and inside:
+            return True
+        if any(repeats_repeats(part, inside=inside or unbounded) for part in _parts(argument)):
+            return True
+    return False
+
+
+def _parts(argument: Any) -> Iterator[Any]:
+    """The parts of a pattern that an item of its parse tree has."""
+    if isinstance(argument, parser.SubPattern):
+        yield argument
+    elif isinstance(argument, (tuple, list)):
+        for each in argument:
+            yield from _parts(each)
+
+
+def check_held(name: str, pattern: re.Pattern[str]) -> None:
+    """Looks whether ``re`` can be trusted with a whole text.
+
+    Raises: ConfigurationError, if an unbounded repeat is in another.
+    """
+    if repeats_repeats(parser.parse(pattern.pattern, pattern.flags & ~re.DEBUG)):
+        raise ConfigurationError(
+            f"guard {name!r}: the pattern {pattern.pattern!r} has an unbounded repeat in another, over "
+            "which a held text could take for ever; write it with one, or without hold"
+        )
+
+
 def language_of(
     name: str, pattern: re.Pattern[str], valid: Checksum | None = None
 ) -> RegexLanguage:

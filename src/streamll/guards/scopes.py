@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgspec.structs import replace
 
 from streamll.core.events import NOTHING, Event, EventData
 from streamll.guards.contents import content_of
-from streamll.guards.rules import Guard, Ruleset, ruleset
+from streamll.guards.rules import Guard
+from streamll.guards.text import ExactRules, Rules
 from streamll.guards.values import ValueGuard
 
 SERVERS_OWN = frozenset({"streamll_owner", "streamll_program"})
@@ -23,19 +24,22 @@ MAX_CONTEXTS = 64
 class ScopeGuards:
     """The guards of a scope, as rules: for every text, and for those of a field."""
 
-    def __init__(self, guards: tuple[Guard, ...]) -> None:
+    def __init__(
+        self, guards: tuple[Guard, ...], rules: Callable[[tuple[Guard, ...]], Rules] = ExactRules
+    ) -> None:
         self._guards = guards
         always = tuple(guard for guard in guards if guard.fields is None)
-        self.everything: Ruleset | None = ruleset(always) if always else None
+        self._rules = rules
+        self.everything: Rules | None = rules(always) if always else None
         self.clean: Mapping[str, Any] = NOTHING
         """The latest context in which nothing was found."""
         self._contexts: dict[int, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
         self.of_field = functools.lru_cache(maxsize=1024)(self._of_field)
 
-    def _of_field(self, predictor: str | None, field: str) -> Ruleset | None:
+    def _of_field(self, predictor: str | None, field: str) -> Rules | None:
         """The rules for a field of a predictor; of one that is not known, of any."""
         ours = tuple(guard for guard in self._guards if is_about(guard, predictor, field))
-        return ruleset(ours) if ours else None
+        return self._rules(ours) if ours else None
 
     def contents(self, event: Event) -> tuple[Event, list[Guard]]:
         """The event with all that it contains guarded, its context apart, and what was found."""
@@ -75,9 +79,10 @@ class ScopeGuards:
         hits: list[Guard] = []
         for name, value in outputs.items():
             rules = self.of_field(predictor, name) if isinstance(name, str) else self.everything
-            key, found = self.value(name)
+            keys = None if self.everything is None else ValueGuard(self.everything)
+            key = name if keys is None else keys.key(name)
             guarded[key] = value
-            hits += found
+            hits += () if keys is None else keys.hits
             if rules is not None:
                 values = ValueGuard(rules)
                 guarded[key] = values.value(value)

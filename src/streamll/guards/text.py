@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
+from streamll.guards.automaton import Way
 from streamll.guards.forms import FORMS, Piece, Writing
-from streamll.guards.rules import Guard, Ruleset
+from streamll.guards.rules import Guard, Ruleset, ruleset
 
 Form = Literal["plain", "json", "xml"]
 
@@ -70,6 +71,7 @@ class Held:
         return "".join(taken)
 
 
+FIRST = [0]
 SHORT = 256
 """Characters of a text that is held in one piece."""
 
@@ -126,6 +128,8 @@ class TextGuard:
                 out = self._tail + way.out
                 self._tail = way.tail
                 return out
+            if way.is_more and len(self._tail) < SHORT:
+                return self._hold_more(way, text)
         return self._feed_at_length(text)
 
     def finish(self) -> str:
@@ -146,6 +150,19 @@ class TextGuard:
             out = self._read_written(self._form.read(text)) + self._release(self._low())
         self._go_on_in_short()
         return out
+
+    def _hold_more(self, way: Way, text: str) -> str:
+        """Goes on in short where the earliest of what is live stays so."""
+        self._node = way.to
+        self._length += way.length
+        ranks = self._ranks
+        if way.ranks != FIRST:
+            new = ranks[0] - len(self._tail) + 1
+            self._ranks = [ranks[rank] if rank >= 0 else new + rank for rank in way.ranks]
+        elif len(ranks) > 1:
+            self._ranks = ranks[:1]
+        self._tail += text
+        return ""
 
     def _go_on_at_length(self) -> None:
         if not self._in_short:
@@ -309,6 +326,45 @@ class TextGuard:
 def _joined(run: Run, later: Run) -> Run:
     first = later if later.start < run.start else run
     return Run(first.start, max(run.end, later.end), first.guard, run.closer or later.closer)
+
+
+class GuardedText(Protocol):
+    """What texts under any rules have in common with a ``TextGuard``."""
+
+    hits: list[Hit]
+    closed_by: Guard | None
+
+    def feed(self, text: str) -> str: ...
+    def finish(self) -> str: ...
+
+
+class Rules(Protocol):
+    """Guards, as what guards texts."""
+
+    @property
+    def only_texts(self) -> bool:
+        """Whether numbers, and keys that are mere names, are no texts to them."""
+
+    def begin(self, form: Form = "plain") -> GuardedText:
+        """A text that comes in pieces."""
+
+    def whole(self, text: str, form: Form = "plain") -> tuple[str, list[Hit]]:
+        """What may go out of a text that is all there, and what was found."""
+
+
+class ExactRules:
+    """The guards that find by themselves what they forbid."""
+
+    only_texts = False
+
+    def __init__(self, guards: tuple[Guard, ...]) -> None:
+        self._rules = ruleset(guards)
+
+    def begin(self, form: Form = "plain") -> GuardedText:
+        return TextGuard(self._rules, form)
+
+    def whole(self, text: str, form: Form = "plain") -> tuple[str, list[Hit]]:
+        return guard_text(self._rules, text, form)
 
 
 def guard_text(rules: Ruleset, text: str, form: Form = "plain") -> tuple[str, list[Hit]]:

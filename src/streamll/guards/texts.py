@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from streamll.core import events as ev
 from streamll.core.events import Event
 from streamll.core.parsing.values.builder import COMPLETE, PARTIAL, Pointer
-from streamll.guards.rules import Guard, Ruleset
-from streamll.guards.text import Form, TextGuard
+from streamll.guards.rules import Guard
+from streamll.guards.text import Form, GuardedText, Rules
 from streamll.guards.values import ValueGuard
 
 
@@ -36,8 +36,8 @@ def notice(event: Event, guard: Guard, **where: Any) -> ev.Guarded:
 class Pieces:
     """One text that comes in pieces. ``attribute`` is what an event calls its piece."""
 
-    def __init__(self, rules: Ruleset, attribute: str, form: Form, field: str | None) -> None:
-        self.guard = TextGuard(rules, form)
+    def __init__(self, rules: Rules, attribute: str, form: Form, field: str | None) -> None:
+        self.guard = rules.begin(form)
         self.last: Event | None = None
         self._attribute = attribute
         self._field = field
@@ -88,7 +88,7 @@ class Pieces:
 class LooseText(Pieces):
     """A text that belongs to no field; ``first`` is an event with its first piece."""
 
-    def __init__(self, rules: Ruleset, first: Event) -> None:
+    def __init__(self, rules: Rules, first: Event) -> None:
         is_call = isinstance(first, ev.ToolCallDelta)
         attribute, form = ("arguments", "json") if is_call else ("text", "plain")
         super().__init__(rules, attribute, form, None)  # type: ignore[arg-type]
@@ -105,12 +105,12 @@ class LooseText(Pieces):
 class FieldText:
     """An output field of one attempt, under the rules that are about it."""
 
-    def __init__(self, rules: Ruleset, name: str, form: Form) -> None:
+    def __init__(self, rules: Rules, name: str, form: Form) -> None:
         self._rules = rules
         self._name = name
         self._form = form
         self.tokens = Pieces(rules, "token", form, name)
-        self._leaf: tuple[Pointer, TextGuard] | None = None  # the text of a value that is open
+        self._leaf: tuple[Pointer, GuardedText] | None = None  # the text of a value that is open
         self._reported: set[str] = set()  # rules that readers were told of
         self._ended = False
         self._closed_by: Guard | None = None
@@ -163,7 +163,7 @@ class FieldText:
     def _grow(self, event: ev.FieldPartial, pointer: Pointer) -> list[Event]:
         """A text in the value that comes piece by piece."""
         if not event.append or self._leaf is None or self._leaf[0] != event.pointer:
-            self._leaf = (event.pointer, TextGuard(self._rules))
+            self._leaf = (event.pointer, self._rules.begin())
         guard = self._leaf[1]
         text = guard.feed(event.value)
         if event.state == COMPLETE:

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 
 from streamll.core.errors import logger
-from streamll.guards import Guard, guard_text, ruleset
+from streamll.guards import Check, Guard, guard_text, ruleset
 
 LOGGERS = (logger, logging.getLogger("streamll.capture"))
 
@@ -41,4 +41,6 @@ def _mask(record: logging.LogRecord, guards: tuple[Guard, ...]) -> None:
     if record.exc_info:
         text = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
         record.exc_text, _ = guard_text(rules, text)
+        if any(isinstance(guard, Check) and guard.fields is None for guard in guards):
+            record.exc_text = "(not shown: a check would have to judge it, and a log does not wait)"
         record.exc_info = None

@@ -6,21 +6,23 @@ all receivers, so that each reader sees the run in the same order. Nothing in he
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import inspect
 import itertools
 import threading
 import time
 import uuid
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
 from time import time as now
 from typing import Any
 
 import msgspec
 
 from streamll.asking.questions import Questions
-from streamll.capture.inside_dspy import ACTIVE_CALL_ID
+from streamll.capture.inside_dspy import ACTIVE_CALL_ID, context_outside
 from streamll.capture.run.frames import Frame, ModuleNames
 from streamll.configuration import configuration, describe, included
 from streamll.context import get_context
@@ -29,6 +31,7 @@ from streamll.core.errors import GuardStopped, logger
 from streamll.core.events import CALLS, Event, Identity
 from streamll.core.ordering import failure_of
 from streamll.core.usage import Sums
+from streamll.flow.waiting import LoopWaiter, ThreadWaiter, Waiter, running_loop
 
 UNFINISHED = "Unfinished"
 """``error_type`` of a call that was still running when its run ended."""
@@ -64,6 +67,12 @@ class Run:
         self._failing: list[Callable[[Event], None]] = []  # receivers and token hooks that raise
         self.guarding: Any = None  # a ``guards.events.Guarding``, once a call has guards
         self._leaving = 0  # then: the next event's ``seq``
+        self._told: deque[Leaving] = deque()  # what token hooks are to be told
+        self._telling = False
+        self._is_leaving = False
+        self._waiters: list[tuple[CapturedCall, Waiter]] = []  # for what checks hold back
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """The event loop on which the outermost call is awaited, if it is one that is."""
 
     def guard(self, scope: CapturedCall) -> None:
         """From now on events pass guards, as ``scope`` has some: their ``seq`` is given as they leave."""
@@ -73,8 +82,21 @@ class Run:
             if self.guarding is None:
                 self._leaving = self._next_seq()
                 self._next_seq = lambda: self._leaving  # which it has, if it leaves at once
-                self.guarding = Guarding()
+                self.guarding = Guarding(self._checking)
                 *_, self._outermost = scope.enclosing()
+
+    def _checking(self) -> Any:
+        """What asks checks about the events, for the first check there is."""
+        from streamll.guards.checking import Checking
+        from streamll.guards.checks import Inquiries
+
+        inquiries = Inquiries(self.lock, context_outside, self._tell_later)
+        inquiries.loop = self.loop
+        return Checking(inquiries, self._released, self._parent_of)
+
+    def _parent_of(self, call_id: str) -> str | None:
+        frame = self.frames.get(call_id)
+        return None if frame is None or frame.parent is None else frame.parent.call_id
 
     def publish(
         self, kind: type[Event], scope: CapturedCall, identity: Identity, /, **own: Any
@@ -93,8 +115,8 @@ class Run:
             if self.guarding is None:
                 self._deliver(event, scope)
                 return event
-            told = self._leave(self.guarding.feed(event, scope))
-        self._tell_token_hooks(told)
+            self._leave(self.guarding.feed(event, scope))
+        self._tell()
         return event
 
     def publish_token(
@@ -113,7 +135,6 @@ class Run:
             if self.closed:
                 return
             context = get_context()
-            told = None
             place: tuple[str, int, int] | tuple[()] | None = None
             if self.guarding is not None and token:
                 place = self.guarding.release(identity, field, token, context)
@@ -139,9 +160,9 @@ class Run:
                 self._leaving += 1
                 self._deliver(event, scope)
             else:
-                told = self._leave(self.guarding.feed(event, scope))
-        if told is not None:
-            self._tell_token_hooks(told)
+                self._leave(self.guarding.feed(event, scope))
+        if self.guarding is not None and not place:
+            self._tell()
         elif scope.token_hooks and token:
             self._call_token_hooks(event, scope)
 
@@ -170,23 +191,47 @@ class Run:
             if self.guarding is None:
                 self._deliver(event, scope)
                 return
-            told = self._leave(self.guarding.feed(event, scope))
-        self._tell_token_hooks(told)
+            self._leave(self.guarding.feed(event, scope))
+        self._tell()
 
-    def _leave(self, leaving: list[Leaving]) -> list[Leaving]:
+    def _leave(self, leaving: list[Leaving]) -> None:
         """Guarded events leave: give them their order, and stop the run if a guard says so."""
-        told: list[Leaving] = []
+        is_nested, self._is_leaving = self._is_leaving, True
         for event, scope in leaving:
+            if event.closes == "run" and self.guarding.checking is not None:
+                event = self._as_it_is_now(event)  # noqa: PLW2901
             if event.seq != self._leaving:
                 event = msgspec.structs.replace(event, seq=self._leaving)  # noqa: PLW2901
             self._leaving += 1
             self._deliver(event, scope)
             if scope.token_hooks and self._is_for_token_hooks(event):
-                told.append((event, scope))
-        if (found := self.guarding.stopped) is not None and self._outermost.reason is None:
-            stopped = GuardStopped(found.rule, found.field, self.partial())
-            self._outermost.cancel(stopped)
-        return told
+                self._told.append((event, scope))
+        is_stopped = self._stop()
+        self._is_leaving = is_nested
+        if is_stopped:
+            self._abandon_checks()
+
+    def _stop(self) -> bool:
+        """Stop the run if a guard has said so; False if it is stopped already."""
+        found = self.guarding.stopped
+        if found is None or self._outermost.reason is not None:
+            return False
+        partial = {**self.partial(), **self.guarding.text_of(found)}
+        self._outermost.cancel(GuardStopped(found.rule, found.field, partial))
+        return True
+
+    def _as_it_is_now(self, event: Event) -> Event:
+        """The run's last event, which checks have held back."""
+        self._stop()
+        reason = self._outermost.reason
+        if type(event) is ev.RunEnd and self.closed and reason is not None:
+            name, message = describe(reason)
+            partial = getattr(reason, "partial", ev.NOTHING)
+            totals = {each: getattr(event, each) for each in ev.Totals.__struct_fields__}
+            return ev.RunError(error_type=name, message=message, partial=partial, **totals)
+        if isinstance(event, (ev.RunError, ev.RunCancelled)) and event.partial:
+            event = msgspec.structs.replace(event, partial=self.guarding.shown_of(event.partial))
+        return event
 
     def _is_for_token_hooks(self, event: Event) -> bool:
         if isinstance(event, ev.TokenEvent):
@@ -195,15 +240,86 @@ class Run:
             return bool(self.guarding.has_begun(event.identity))
         return isinstance(event, ev.FieldCorrected)
 
-    def _tell_token_hooks(self, told: Sequence[Leaving]) -> None:
-        for event, scope in told:
-            self._call_token_hooks(event, scope)
+    def _tell(self) -> None:
+        """Tell token hooks what has left: in order, one at a time, and without the lock."""
+        while self._told and not self._telling:
+            with self.lock:
+                if self._telling or not self._told:
+                    break
+                self._telling = True
+                event, scope = self._told.popleft()
+            try:
+                self._call_token_hooks(event, scope)
+            finally:
+                self._telling = False
+        if self._waiters:
+            self._wake()
 
-    def settle(self, place: Any, events: Sequence[Event]) -> None:
-        """A verdict has come: these events come in the place that was held for it."""
+    # --- checks: what waits for them, and who waits for that ----------------------------------------
+
+    def _released(self) -> None:
+        """A verdict has come."""
+        self._leave(self.guarding.released())
+        self._wake()
+
+    def _tell_later(self) -> None:
+        """``_tell``, from where verdicts come: hooks of an async program are called on its loop."""
+        loop = self.loop
+        if self._told and loop is not None and running_loop() is not loop:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._tell)
+                return
+        self._tell()
+
+    def _abandon_checks(self) -> None:
+        if self.guarding is not None and self.guarding.checking is not None:
+            self.guarding.checking.abandon()
+
+    def _is_settled(self, scope: CapturedCall) -> bool:
+        """Whether checks hold nothing back of this scope; of a run, hooks have been told of it, too."""
+        if scope.parent is None and (self._told or self._telling):
+            return False
+        return not self.guarding.checking.waits(scope)
+
+    def _wake(self) -> None:
         with self.lock:
-            told = self._leave(self.guarding.settle(place, events))
-        self._tell_token_hooks(told)
+            for place in [each for each in self._waiters if self._is_settled(each[0])]:
+                self._waiters.remove(place)
+                place[1].wake()
+
+    def _must_wait(self, scope: CapturedCall, waiter: Waiter) -> bool:
+        with self.lock:
+            if self.guarding is None or self.guarding.checking is None or self._is_settled(scope):
+                return False
+            self._waiters.append((scope, waiter))
+            return True
+
+    def settle(self, scope: CapturedCall) -> bool:
+        """Wait until checks hold nothing back of ``scope``, which has ended; False if they do not."""
+        if self.guarding is None or not self._must_wait(scope, waiter := ThreadWaiter()):
+            return False
+        with self._left_if_interrupted(scope):
+            waiter.wait(None)
+        return True
+
+    async def settle_async(self, scope: CapturedCall) -> bool:
+        """The same in a task."""
+        if self.guarding is None or not self._must_wait(scope, waiter := LoopWaiter()):
+            return False
+        with self._left_if_interrupted(scope):
+            await waiter.wait(lambda _: None)
+        return True
+
+    @contextlib.contextmanager
+    def _left_if_interrupted(self, scope: CapturedCall) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            if scope.parent is None:
+                with self.lock:
+                    self._abandon_checks()
+                self._tell()
+            raise
 
     def begin_field(self, scope: CapturedCall, identity: Identity, field: str, form: str) -> None:
         """Tell guards in which form the tokens of a field are written that is about to start."""
@@ -214,8 +330,8 @@ class Run:
         """Tell guards that a reply is complete."""
         if self.guarding is not None:
             with self.lock:
-                told = self._leave(self.guarding.finish_texts(identity, scope, now()))
-            self._tell_token_hooks(told)
+                self._leave(self.guarding.finish_texts(identity, scope, now()))
+            self._tell()
 
     def _deliver(self, event: Event, scope: CapturedCall) -> None:
         approved = event if configuration.redact is None else configuration.approve(event)
@@ -289,6 +405,10 @@ class Run:
         for inner, shutdown in list(self._connections.values()):
             if inner.is_within(scope):
                 shutdown()
+        if self.closed and scope.parent is None and not self._is_leaving:
+            with self.lock:
+                self._abandon_checks()
+            self._tell()
 
     def start(self, scope: CapturedCall, inputs: Any) -> None:
         self.publish(
@@ -317,8 +437,8 @@ class Run:
         with self.lock:
             if (questions := self.asked) is not None:
                 questions.end()
-            if self.guarding is not None:
-                self._leave(self.guarding.abandon())
+            if scope.is_cancelled or kind is ev.RunCancelled:
+                self._abandon_checks()
             for call in reversed(list(self._open_calls.values())):
                 call.abandon(UNFINISHED)
             for frame in reversed(list(self.frames.values())):
@@ -339,6 +459,7 @@ class Run:
             self.closed = True
             self.frames.clear()
             self._connections.clear()
+        self._tell()
 
     def _close_frame(self, frame: Frame) -> None:
         """Close a call that outlived the program (``dspy.Parallel`` leaves stragglers behind)."""
