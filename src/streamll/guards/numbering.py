@@ -65,6 +65,7 @@ class Numbering:
         if event.closes in ev.CALLS:
             self._calls.pop(event.call_id, None)
             self._thinking.pop(event.call_id, None)
+            self._last = None
         return event
 
     def shown(self, identity: Identity, field: str) -> str | None:

@@ -83,7 +83,8 @@ def card_numbers(**options: Unpack[_Options]) -> Pattern:
     between them. ``options`` are those of every guard: ``name`` (``"card_numbers"``), ``fields``,
     ``action``, ``mask`` and ``result``.
 
-    One in ten numbers that begin and are as long as a card's pass the check by chance. Digits of
+    One in ten numbers that begin and are as long as a card's pass the check by chance, decimal
+    places among them. Digits of
     other scripts than ASCII are not recognized, nor are cards whose issuers use no check digit.
 
     Raises: ConfigurationError for an option that cannot be.
@@ -172,13 +173,21 @@ _LEADING_ZERO = r"(?:39|225|229|241|242|378)"
 _BETWEEN = rf"(?:[{_BLANK}{_HYPHEN}./]|[{_BLANK}]?\(|\)[{_BLANK}]?|[{_BLANK}]/[{_BLANK}])?"
 """Between two digits of an international number: the signs of ITU-T E.123, and those seen."""
 
+
+def _other_than(digits: str) -> Iterator[str]:
+    """Digits, as many as these and with the same first, but not these."""
+    for at in range(1, len(digits)):
+        others = "".join(digit for digit in "0123456789"[at == 1 :] if digit != digits[at])
+        yield f"{digits[:at]}[{others}]D{{{len(digits) - at - 1}}}"
+
+
 _NATIONAL = (
     # where, and how it is written: D a digit, B a blank, G a blank or hyphen, P one or a dot, H no
     # blank, S what follows an area, E the edge of a word
     ("North America: 212-555-0100", r"E(?:1H)?[2-9]DDP[2-9]DDPDDDDE"),
     ("North America: (212) 555-0100", r"(?:E1H)?\([2-9]DD\)B?[2-9]DDPDDDDE"),
     ("France: 01 99 00 12 34", r"E0[1-9](?:PDD){4}E"),
-    ("Anywhere, together: 01632960983", r"E0[1-9]D{8,9}E"),
+    ("Anywhere, together: 01632960983", f"E(?:{'|'.join(_other_than('0123456789'))})D?E"),
     ("Two digits of an area: 02 5550 1234, 06-12345678", r"E0[1-9]S(?:DDDDGDDDD|D{7,8}|DDDGD{4})E"),
     ("Sweden: 08-465 004 00", r"E0[1-9]SDDD?GDDDGDDE"),
     ("Three to five: 020 7946 0958, 0171-3920012", r"E0[1-9]D{1,3}S(?:D{6,8}|D{3,5}GD{3,5})E"),
@@ -220,8 +229,9 @@ def phone_numbers(**options: Unpack[_Options]) -> Pattern:
     Not recognized are national numbers that look like other numbers: of seven digits, without a
     separator or a leading 0 (``2125550100``), or grouped like an amount (``612 345 678``). What is
     written like a telephone number is taken for one: a row of five pairs of digits that begins with
-    a 0, an ISBN of ten digits without hyphens that does, an identifier with two leading zeros. A
-    number that follows an international one after a blank belongs to it, up to 15 digits.
+    a 0; ten or eleven digits that do (an ISBN without hyphens, decimal places), but not 0123456789;
+    an identifier with two leading zeros. A number that follows an international one after a blank
+    belongs to it, up to 15 digits.
 
     Raises: ConfigurationError for an option that cannot be.
     """
@@ -316,6 +326,13 @@ _KEYS = (
     ("Perplexity", r"pplx-[A-Za-z0-9]{40}[A-Za-z0-9]*"),
     ("Replicate", rf"r8_{_WORD}{{37}}{_WORD}*"),
     ("NVIDIA", rf"nvapi-{_WORD}{{60}}{_WORD}*"),
+    ("Cerebras", r"csk-[a-z0-9]{48}"),
+    ("Fireworks", r"fw_[A-Za-z0-9]{22}[A-Za-z0-9]*"),
+    ("Together", rf"tgp_v1_{_WORD}{{43}}{_WORD}*"),
+    ("ElevenLabs", r"sk_[0-9a-f]{48}"),
+    ("Tavily", r"tvly-(?:dev-|prod-)?[A-Za-z0-9]{24}[A-Za-z0-9]*"),
+    ("Pinecone", r"pcsk_[A-Za-z0-9_]{40}[A-Za-z0-9_]*"),
+    ("LangSmith", r"lsv2_(?:pt|sk)_[0-9a-f]{32}_[0-9a-f]{10}"),
     ("Hugging Face", r"(?:hf|api_org)_[A-Za-z0-9]{34}[A-Za-z0-9]*"),
     ("AWS", rf"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{{16}}{_EDGE}"),
     ("Amazon Bedrock", rf"(?:ABSK|bedrock-api-key-){_BASE64}{{60}}{_BASE64}*={{0,2}}"),
@@ -352,7 +369,7 @@ _KEYS = (
     ("Square", rf"sq0(?:atp|csp)-{_WORD}{{22}}{_WORD}*"),
     ("Linear", r"lin_(?:api|oauth)_[A-Za-z0-9]{40}[A-Za-z0-9]*"),
     ("Notion", r"ntn_[0-9]{11}[A-Za-z0-9]{35}"),
-    ("Grafana", r"glsa_[A-Za-z0-9]{32}_[0-9A-Fa-f]{8}"),
+    ("Grafana", rf"glsa_[A-Za-z0-9]{{32}}_[0-9A-Fa-f]{{8}}|glc_{_BASE64}{{32}}{_BASE64}*={{0,2}}"),
     ("HashiCorp Vault", rf"hv[bs]\.{_WORD}{{90}}{_WORD}*"),
     ("age", r"AGE-SECRET-KEY-1[0-9A-Z]{58}"),
     ("JSON Web Token", rf"eyJ{_WORD}{{10}}{_WORD}*\.eyJ{_WORD}{{8}}{_WORD}*\.{_WORD}*"),
@@ -393,8 +410,9 @@ def provider_keys(**options: Unpack[_Options]) -> Pattern:
     ``AccountKey=…``, ``api-key: …``), which are masked with them. ``options`` are those of every
     guard: ``name`` (``"provider_keys"``), ``fields``, ``action``, ``mask`` and ``result``.
 
-    Not recognized are keys without a mark of their own (of Mistral, Cohere or Together, Twilio's
-    auth tokens), passwords, and what is encoded once more.
+    Not recognized are keys without a mark of their own (of Mistral or Cohere, Twilio's auth tokens,
+    LiteLLM's virtual keys), passwords, and what is encoded once more. Placeholders of the same form
+    are taken for keys.
 
     Raises: ConfigurationError for an option that cannot be.
     """

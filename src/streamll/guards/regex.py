@@ -231,9 +231,16 @@ def some_kinds(leaf: Leaf, without: str) -> frozenset[int]:
     return frozenset(kind_of(char) for char in found if char not in without)
 
 
+_ASCII = r"\\U000000[0-7][0-9a-f]"
+_PLAIN_SET = re.compile(rf"\[(?:{_ASCII}(?:-{_ASCII})?|\\[dws])*\]")
+"""Leaves of which the examples tell all, whatever their flags."""
+
+
 @lru_cache(maxsize=4096)
 def all_kinds(leaf: Leaf, without: str) -> frozenset[int]:
     """The same for certain: by a look at what it lists, or at every character beyond ASCII."""
+    if _PLAIN_SET.fullmatch(leaf.source):
+        return some_kinds(leaf, without)
     if (listed := _listed(leaf)) is not None:
         return frozenset(kind_of(char) for char in listed if char not in without)
     return some_kinds(leaf, without) | {
@@ -480,6 +487,38 @@ class Symbol(NamedTuple):
     kind: int
     char: str
     """Itself, if the checksum counts it."""
+
+
+def repeats_repeats(items: Any, *, inside: bool = False) -> bool:
+    """Whether an unbounded repeat is in another: ``re`` may then take for ever over a text."""
+    for op, argument in items:
+        unbounded = "REPEAT" in str(op) and argument[1] is codes.MAXREPEAT
+        if unbounded and inside:
+            return True
+        if any(repeats_repeats(part, inside=inside or unbounded) for part in _parts(argument)):
+            return True
+    return False
+
+
+def _parts(argument: Any) -> Iterator[Any]:
+    """The parts of a pattern that an item of its parse tree has."""
+    if isinstance(argument, parser.SubPattern):
+        yield argument
+    elif isinstance(argument, (tuple, list)):
+        for each in argument:
+            yield from _parts(each)
+
+
+def check_held(name: str, pattern: re.Pattern[str]) -> None:
+    """Looks whether ``re`` can be trusted with a whole text.
+
+    Raises: ConfigurationError, if an unbounded repeat is in another.
+    """
+    if repeats_repeats(parser.parse(pattern.pattern, pattern.flags & ~re.DEBUG)):
+        raise ConfigurationError(
+            f"guard {name!r}: the pattern {pattern.pattern!r} has an unbounded repeat in another, over "
+            "which a held text could take for ever; write it with one, or without hold"
+        )
 
 
 def language_of(

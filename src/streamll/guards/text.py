@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from streamll.guards.automaton import Way
 from streamll.guards.forms import FORMS, Piece, Writing
 from streamll.guards.rules import Guard, Ruleset, ruleset
 
@@ -70,6 +71,7 @@ class Held:
         return "".join(taken)
 
 
+FIRST = [0]
 SHORT = 256
 """Characters of a text that is held in one piece."""
 
@@ -126,6 +128,8 @@ class TextGuard:
                 out = self._tail + way.out
                 self._tail = way.tail
                 return out
+            if way.is_more and len(self._tail) < SHORT:
+                return self._hold_more(way, text)
         return self._feed_at_length(text)
 
     def finish(self) -> str:
@@ -146,6 +150,19 @@ class TextGuard:
             out = self._read_written(self._form.read(text)) + self._release(self._low())
         self._go_on_in_short()
         return out
+
+    def _hold_more(self, way: Way, text: str) -> str:
+        """Goes on in short where the earliest of what is live stays so."""
+        self._node = way.to
+        self._length += way.length
+        ranks = self._ranks
+        if way.ranks != FIRST:
+            new = ranks[0] - len(self._tail) + 1
+            self._ranks = [ranks[rank] if rank >= 0 else new + rank for rank in way.ranks]
+        elif len(ranks) > 1:
+            self._ranks = ranks[:1]
+        self._tail += text
+        return ""
 
     def _go_on_at_length(self) -> None:
         if not self._in_short:
