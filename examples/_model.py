@@ -18,11 +18,12 @@ from streamll.testing import PracticeServer
 
 
 @contextmanager
-def language_model(*replies: object, respond=None) -> Iterator[dspy.LM]:
+def language_model(*replies: object, respond=None, pace: float = 0.03) -> Iterator[dspy.LM]:
     """A ``dspy.LM`` that can be used inside the ``with`` block.
 
     The practice model sends ``replies`` in the order of the requests; ``respond``, a function of
-    the request, answers the requests after them.
+    the request, answers the requests after them. From one piece to the next it waits ``pace``
+    seconds, unless ``STREAMLL_PACE`` says otherwise.
     """
     model = os.environ.get("STREAMLL_MODEL")
     if model:
@@ -30,7 +31,7 @@ def language_model(*replies: object, respond=None) -> Iterator[dspy.LM]:
         return
     # DSPy would download current prices; the practice model has none.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")
-    with PracticeServer(pace=float(os.environ.get("STREAMLL_PACE", "0.03"))) as server:
+    with PracticeServer(pace=float(os.environ.get("STREAMLL_PACE", pace))) as server:
         server.script(*replies)
         server.respond(respond)
         yield server.lm()

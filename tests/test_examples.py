@@ -149,6 +149,16 @@ PRINTED = {
         r"The program returned: Together they cost 4\.30 euros\.\n",
         r"The page lists ReAct: ended\n",
     ],
+    "guarded": [
+        r"\| 4111\| 111\|1 11\|.*a\|da@e\|",
+        r"\|\[card\] is \|on \|file \|for \|\[address\];\|.*\|4111 1111 1111 1112 \|fails ",
+        r"Kept back: card_numbers 1x, emails 1x, project 1x\n",
+    ],
+    "guarded_page": [
+        r"^Ada pays with the card \[card\], and .* \[address\]\. She works on \[project\]\.",
+        r"4111 1111 1111 1112 is on its way",
+        r"\ncard_numbers, emails, project\n",
+    ],
     "react_watch": [
         r"price",
         r"price",

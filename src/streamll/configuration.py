@@ -71,10 +71,19 @@ class Configuration(msgspec.Struct, kw_only=True):
 
     def deliver(self, event: Event) -> None:
         """Send an event that belongs to no run to the global sinks."""
-        approved = self.approve(event) if self.sinks else None
+        if not self.sinks:
+            return
+        approved = self.approve(self._guarded(event) if self.guards else event)
         if approved is not None:
             for sink in self.sinks:
                 sink.put(approved)
+
+    def _guarded(self, event: Event) -> Event:
+        from streamll.guards.scopes import ScopeGuards
+
+        scope = ScopeGuards(self.guards)
+        context, _ = scope.context(event.context)
+        return scope.contents(msgspec.structs.replace(event, context=context))[0]
 
 
 configuration = Configuration()
@@ -125,7 +134,8 @@ def configure(
             raises or returns anything else, the event is withheld. ``None`` removes it. It sees
             events as guards have left them.
         guards: what no event may show, of ``streamll.guards``: they mask text while it streams, also
-            where it comes in pieces, for every run that starts from now on. ``()`` removes them.
+            where it comes in pieces, for every run that starts from now on, and for events outside of
+            runs, about which no ``Check`` is asked. ``()`` removes them.
         include: content that events may carry beyond the named fields, of ``"inputs"``,
             ``"outputs"``, ``"prompts"``, ``"tools"`` (arguments and results) and ``"errors"``
             (exception messages, which may quote any of them). Default: none.

@@ -28,6 +28,11 @@ async def who(connection):
     name = connection.headers.get("x-user")
     return Permit(name) if name else None
 """
+RULES = """
+from streamll.guards import Words
+
+rules = [Words(["plum"], mask="[fruit]")]
+"""
 TOKEN = "a-token-for-this-very-test"
 
 
@@ -92,14 +97,15 @@ def sse_data(text):
 def test_two_processes_serve_each_others_runs(folder):
     """X10"""
     options = ["--workers", "2", "--ai-version", "6", "--include", "inputs", "--keep", "1h"]
-    options += ["--auth", "people.py:who"]
+    options += ["--auth", "people.py:who", "--guards", "rules.py:rules"]
     (folder / "people.py").write_text(PEOPLE)
+    (folder / "rules.py").write_text(RULES)
     with serving(folder, *options, STREAMLL_TOKENS=TOKEN) as (_, url):
         headers = {"authorization": f"Bearer {TOKEN}"}
         assert httpx.get(f"{url}/runs", trust_env=False, timeout=60).status_code == 401
         run = httpx.post(
             f"{url}/runs",
-            json={"inputs": {"question": "q"}},
+            json={"inputs": {"question": "q plum"}},
             headers=headers,
             trust_env=False,
             timeout=60,
@@ -112,7 +118,8 @@ def test_two_processes_serve_each_others_runs(folder):
                 f"{url}{run['events']}?token={run['token']}", trust_env=False, timeout=60
             )
             told = sse_data(events.text)
-            assert (told[0]["inputs"], told[-1]["event_type"]) == ({"question": "q"}, "run.end")
+            assert told[0]["inputs"] == {"question": "q [fruit]"}
+            assert told[-1]["event_type"] == "run.end"
         assert processes == {"0", "1"}
         for name, status in (("anna", 404), ("", 401)):  # it is not hers, and nobody's
             look = httpx.get(
@@ -168,6 +175,20 @@ def test_a_missing_program_is_reported_in_one_line_also_with_workers(
 ):
     """Workers that cannot start are started again: this must not get so far."""
     code, printed, said = serve_command("--port", "0", "--workers", workers, program=program)
+    assert (code, printed, said.count("\n")) == (2, "", 1)
+    assert reason in said
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("qa.py:rules", "qa.py has no 'rules'"),
+        ("qa.py:qa", "Predict is not a guard; give Pattern"),
+        ("rules", "guards are named module:name"),
+    ],
+)
+def test_what_is_no_guard_is_reported_in_one_line(serve_command, target, reason):
+    code, printed, said = serve_command("--port", "0", "--guards", target)
     assert (code, printed, said.count("\n")) == (2, "", 1)
     assert reason in said
 

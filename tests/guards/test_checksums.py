@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamll.guards import Pattern, TextGuard, ruleset
 from streamll.guards.checksums import LUHN, MOD_97
 
 DIGITS = st.text(string.digits, min_size=1, max_size=19)
@@ -63,3 +64,23 @@ def test_states_are_few(checksum, most):
 @pytest.mark.parametrize("end", ["7", "3"])
 def test_a_checksum_knows_the_number_that_its_standard_shows(end):
     assert LUHN.accepts(read(LUHN, "7992739871" + end)) is (end == "3")
+
+
+@pytest.mark.parametrize(("digits", "may_be"), [("0000", True), ("0018", True), ("0001", False)])
+def test_what_cannot_come_out_right_is_not_awaited_to_the_end_of_a_pattern(digits, may_be):
+    guard = TextGuard(ruleset((Pattern(regex=r"\b[0-9]{4}[a-z]*!", valid=LUHN),)))
+    assert guard.feed(digits) == ("" if may_be else digits)
+    assert guard.feed("ab") == ("" if may_be else "ab")
+    assert guard.feed("!") == ("[redacted]" if may_be else "!")
+
+
+@pytest.mark.parametrize("regex", ["A[A-Z][0-9]{2}[0-9]", "[A-Z]{2}[0-9]{2}[A-Z]7"])
+def test_a_remainder_that_no_character_leaves_is_not_awaited(regex):
+    guarded = ruleset((Pattern(regex=regex, valid=MOD_97),))
+    starts = [f"A{letter}{number:02}" for letter in "BCD" for number in range(0, 100, 7)]
+    tails = (
+        string.digits if regex.startswith("A") else [f"{char}7" for char in string.ascii_uppercase]
+    )
+    for start in starts:
+        may_be = any(by_mod_97(start + tail) for tail in tails)
+        assert TextGuard(guarded).feed(start) == ("" if may_be else start)

@@ -20,6 +20,7 @@ from serve.runs import RUNS
 from serve.serving import events_of, frames, text_of, wait_until
 from streamll.brokers.opening import open_sink
 from streamll.core.errors import ConfigurationError
+from streamll.guards import Words
 from streamll.serve import Limits, create_app
 from streamll.serve.programs import Served
 from streamll.testing import Reply
@@ -410,7 +411,7 @@ def test_a_websocket_reads_resumes_and_cancels(practice, lm, serve, log, qa):
 def test_health_and_metrics(practice, lm, serve, log, qa):
     """X14"""
     practice.script({"answer": "yes"})
-    with serve(create_app(qa, log=log)).client() as client:
+    with serve(create_app(qa, log=log, guards=[Words(["yes"])])).client() as client:
         assert client.get("/healthz").json() == {"status": "ok"}
         events_of(client, started(client)["events"])
         answer = client.get("/metrics")
@@ -419,6 +420,7 @@ def test_health_and_metrics(practice, lm, serve, log, qa):
     found = dict(re.findall(r"^(streamll_\S+) (\S+)$", answer.text, re.MULTILINE))
     assert found["streamll_runs_started_total"] == "1"
     assert found['streamll_runs_ended_total{how="end"}'] == "1"
+    assert found['streamll_guarded_total{action="mask"}'] == "1"
     assert found['streamll_requests_total{method="POST",status="202"}'] == "1"
 
 

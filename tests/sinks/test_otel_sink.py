@@ -20,6 +20,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 import streamll
 from streamll.configuration import configuration
 from streamll.flow.config import StreamConfig
+from streamll.guards import Words
 from streamll.sinks.otel import OTelSink
 from streamll.testing import Fault, Reply, Usage
 
@@ -108,6 +109,26 @@ def test_questions_are_in_the_span_that_asks(telemetry):
         text = free_question.get("streamll.question.text")
         assert text == ("Secret?" if content else None)
         telemetry.exporter.clear()
+
+
+def test_what_a_guard_kept_back_is_in_the_span_of_its_call_and_not_its_text(
+    practice, telemetry, run
+):
+    practice.script({"answer": "Ask Ada."})
+    telemetry.with_content()
+    with streamll.configure(guards=[Words(["ada"], name="names")], include=["outputs"]):
+        run(dspy.Predict("question -> answer"), question="Whom?")
+    told = telemetry.span("Predict").events[0]
+    assert (told.name, dict(told.attributes)) == (
+        "streamll.guarded",
+        {
+            "streamll.guard.rule": "names",
+            "streamll.guard.kind": "words",
+            "streamll.guard.action": "mask",
+            "streamll.field": "answer",
+        },
+    )
+    assert not any("Ada" in str(dict(span.attributes)) for span in telemetry.spans)
 
 
 def test_spans_nest_like_the_calls(telemetry, run):

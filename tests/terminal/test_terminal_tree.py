@@ -82,6 +82,27 @@ def test_an_agent_with_turns_tools_a_retry_and_an_error():
     )
 
 
+def test_what_guards_kept_back_is_counted_in_one_line_of_its_step():
+    script = Script()
+    generate = script.module("generate", script.root)
+    script.field(generate, "answer", "[redacted] and [redacted], or")
+    for rule, action in (
+        ("emails", "mask"),
+        ("names\n", "mask"),
+        ("emails", "mask"),
+        ("keys", "drop"),
+    ):
+        script.say(ev.Guarded, generate, rule=rule, kind="pattern", action=action, field="answer")
+    script.done(generate)
+    script.done(script.root)
+    assert whole(script.end()).startswith(
+        "● QA\n"
+        "╰─ ✓ generate  1.0 s\n"
+        "     answer  [redacted] and [redacted], or\n"
+        "     ▒ masked: emails ×2, names · dropped: keys\n"
+    )
+
+
 def test_another_model_that_takes_over_is_named():
     script = Script()
     generate = script.module("generate.predict", script.root)

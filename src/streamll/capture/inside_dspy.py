@@ -211,6 +211,23 @@ def context_with(settings: Any) -> Context:
     return context
 
 
+OF_CALLERS = ("send_stream", "usage_tracker", "caller_predict", "caller_modules")
+"""Settings by which DSPy knows whose call it is in."""
+
+
+def context_outside() -> Context:
+    """A copy of the current context, outside of the calls here: what runs in it is no part of them."""
+    context = copy_context()
+    context.run(ACTIVE_CALL_ID.set, None)
+    context.run(ADAPTER_CALLS.set, ())
+    if OVERRIDES is not None:
+        overrides = context.run(OVERRIDES.get)
+        kept = {key: overrides[key] for key in overrides if not key.startswith("_streamll")}
+        outside = {**kept, **dict.fromkeys(OF_CALLERS), "stream_listeners": [], "trace": []}
+        context.run(OVERRIDES.set, type(overrides)(outside))
+    return context
+
+
 @contextmanager
 def overriding(key: str, value: Any) -> Iterator[None]:
     """Set one key of DSPy's overrides for a block, and no other."""

@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ import dspy
 
 from streamll.capture.policy.attempts import timeout_behind
 from streamll.capture.policy.call import CallPolicy, grace
-from streamll.capture.run.enter import captured, inputs_of
+from streamll.capture.run.enter import captured, inputs_of, settled, settled_async
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.frames import output_fields
 from streamll.capture.run.options import guards_of_run, own_options, receivers_of_run
@@ -102,7 +103,7 @@ class ProgramRun(Background):
         return inspect.iscoroutinefunction(acall or self.program)
 
     def run(self) -> None:
-        with self._running():
+        with self._running(), settled(self.scope), self._captured():
             value = self.program(*self.args, **self.kwargs)
             if inspect.iscoroutine(value):  # an async function's, which gets a loop of its own
                 value = asyncio.run(value)
@@ -111,13 +112,19 @@ class ProgramRun(Background):
     async def run_async(self) -> None:
         program: Callable[..., Awaitable[Any]] = getattr(self.program, "acall", self.program)
         with self._running():
-            self.value = self.scope.returned(await program(*self.args, **self.kwargs))
+            async with settled_async(self.scope):
+                with self._captured():
+                    self.value = await self.scope.returned_async(
+                        await program(*self.args, **self.kwargs)
+                    )
+
+    def _captured(self) -> AbstractContextManager[None]:
+        return captured(self.scope, inputs_of(self.args, self.kwargs))
 
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:
         try:
-            with captured(self.scope, inputs_of(self.args, self.kwargs)):
-                yield
+            yield
         except BaseException as error:  # noqa: BLE001 - raised where the stream is read
             self.error = error
         finally:

@@ -198,6 +198,11 @@ class _EventStream(TypedReading):
         """The id of the run, which its events have as well."""
         return self._program_run.scope.run.run_id
 
+    @property
+    def is_guarded(self) -> bool:
+        """Whether guards are at work in the run."""
+        return self._program_run.scope.run.guarding is not None
+
     def cancel(self) -> None:
         """Stop the program and go on reading: its last events come, up to ``run.cancelled``.
 

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -134,6 +134,15 @@ def find_function(target: str) -> Any:
     found = find(target, "a function is named module:function, such as app.qa:inputs")
     if not callable(found) or inspect.isclass(found):
         raise Problem(f"{target} is {type(found).__name__}, not a function")
+    return found
+
+
+def find_guards(targets: Iterable[str]) -> list[Any]:
+    """The guards that each ``module:name`` names: one, or a list of them."""
+    found: list[Any] = []
+    for target in targets:
+        named = find(target, "guards are named module:name, such as app.rules:guards")
+        found += named if isinstance(named, list | tuple) else [named]
     return found
 
 

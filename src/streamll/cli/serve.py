@@ -26,7 +26,13 @@ from typer import Argument, Option
 from streamll.cli.command import FAILED, BaseURL, Debug, Include, Problem
 from streamll.cli.models import language_model
 from streamll.cli.retention import with_retention
-from streamll.cli.run import configure_include, find_function, find_served, model_for
+from streamll.cli.run import (
+    configure_include,
+    find_function,
+    find_guards,
+    find_served,
+    model_for,
+)
 from streamll.core.errors import ConfigurationError, needs_extra
 
 if TYPE_CHECKING:
@@ -109,6 +115,13 @@ def serve(
             "see, start and stop. Default: STREAMLL_TOKENS alone.",
         ),
     ] = None,
+    guards: Annotated[
+        list[str] | None,
+        Option(
+            metavar="MODULE:NAME",
+            help="A guard, or a list of them: what no event of the runs may show; repeatable.",
+        ),
+    ] = None,
     include: Include = None,
     keep: Annotated[
         str | None,
@@ -144,6 +157,7 @@ def serve(
         "from_messages": from_messages or [],
         "include": include,
         "auth": auth,
+        "guards": guards or [],
     }
     limits = {"lost_seconds": lost_seconds}
     os.environ[SETTINGS] = json.dumps({"targets": programs, "limits": limits, **settings})
@@ -254,6 +268,7 @@ def application() -> Any:
         secret=secret,
         limits=limits,
         auth=auth,
+        guards=find_guards(settings["guards"]),
         **settings["app"],
     )
 

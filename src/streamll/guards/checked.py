@@ -35,11 +35,8 @@ class Part:
     text: str
     start: int
     units: list[Unit]
-
-    @property
-    def undecided(self) -> list[Inquiry]:
-        """What must have a verdict before the part can be released."""
-        return [unit.inquiry for unit in self.units if unit.inquiry.verdict is None]
+    inquiries: list[Inquiry]
+    """What must have a verdict before the part can be released."""
 
 
 class CheckedText:
@@ -109,7 +106,8 @@ class CheckedText:
             while following < len(self._units) and self._units[following].start < end:
                 open_.append(self._units[following])
                 following += 1
-            parts.append(Part(text[self._start - begin : end - begin], self._start, open_))
+            asked = [unit.inquiry for unit in open_]
+            parts.append(Part(text[self._start - begin : end - begin], self._start, open_, asked))
             self._start = end
             open_ = [unit for unit in open_ if unit.end > end]
         self._units = [*open_, *self._units[following:]]
@@ -160,13 +158,14 @@ class CheckedString:
     """A whole text: what must be decided first, and then what goes out."""
 
     def __init__(self, checks: Sequence[Check], inquiries: Inquiries, text: str) -> None:
+        self.text = text
         self._text = CheckedText(checks, inquiries)
         self._parts = [*self._text.feed(text), *self._text.finish()]
 
     @property
-    def undecided(self) -> list[Inquiry]:
+    def inquiries(self) -> list[Inquiry]:
         """What must have a verdict first."""
-        return [inquiry for part in self._parts for inquiry in part.undecided]
+        return [inquiry for part in self._parts for inquiry in part.inquiries]
 
     def release(self) -> tuple[str, list[Hit]]:
         """What goes out, once all is decided, and what was found."""

@@ -18,7 +18,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Protocol
 
@@ -41,6 +41,8 @@ IDLE_S = 5.0
 
 VERDICTS = 10_000
 """Units of a run whose verdicts are kept, for each check; the oldest are forgotten first."""
+
+NO_CONTEXT = Context()
 
 inside_check: ContextVar[bool] = ContextVar("streamll_inside_check", default=False)
 """Whether this is a check's function, or what it calls: nothing in it is checked in turn."""
@@ -85,13 +87,21 @@ class Inquiry:
 
 
 class Inquiries:
-    """What is asked for one run. All but the functions themselves happens under ``lock``."""
+    """What is asked for one run. All but the functions themselves happens under ``lock``.
+
+    ``context`` makes the contexts in which they run. ``after`` is called when a verdict has come, without
+    the lock, and told whether that is on the thread of timers, which must not wait.
+    """
 
     def __init__(
-        self, lock: threading.RLock, context: Callable[[], Context] = copy_context
+        self,
+        lock: threading.RLock,
+        context: Callable[[], Context] = copy_context,
+        after: Callable[[bool], None] = lambda _: None,
     ) -> None:
-        self._lock = lock
+        self.lock = lock
         self._context = context
+        self._after = after
         self._kept: dict[int, dict[str, Inquiry]] = {}  # by check, which the inquiries keep alive
         self._pending: set[Inquiry] = set()
         self._tasks = 0
@@ -131,9 +141,14 @@ class Inquiries:
             call, refused = (functools.partial(f, inquiry) for f in (self._call, self._refused))
             inquiry.work = threads.submit(call, refused)
 
+    def keep(self, inquiries: Iterable[Inquiry]) -> None:
+        """Have these found by ``ask``, even if they were forgotten meanwhile."""
+        for inquiry in inquiries:
+            self._kept[id(inquiry.check)].setdefault(inquiry.text, inquiry)
+
     def close(self) -> None:
         """The run was left: what has no verdict gets none, and nothing more is asked."""
-        with self._lock:
+        with self.lock:
             self._closed = True
             self._waiting.clear()
             for inquiry in list(self._pending):
@@ -148,20 +163,21 @@ class Inquiries:
     # --- in a thread ------------------------------------------------------------------------------
 
     def _call(self, inquiry: Inquiry) -> None:
-        with self._lock:
+        with self.lock:
             if inquiry.verdict is not None:
                 return
             self._start_clock(inquiry)
+            context = inquiry.context
         try:
-            answer = inquiry.context.run(inquiry.check.function, inquiry.text)
+            answer = context.run(inquiry.check.function, inquiry.text)
         except BaseException as error:  # noqa: BLE001 - whatever it raises, it has not said yes
-            self._fail(inquiry, f"raised {type(error).__name__}")
+            self._raised(inquiry, error)
             return
         if inspect.isawaitable(answer):
-            with self._lock:
+            with self.lock:
                 self._queue(inquiry, answer)
         else:
-            self._answer(inquiry, answer)
+            self._answered(inquiry, answer)
 
     # --- on an event loop -------------------------------------------------------------------------
 
@@ -199,7 +215,7 @@ class Inquiries:
         self._send(inquiry)
 
     def _begin_task(self, inquiry: Inquiry) -> None:
-        with self._lock:
+        with self.lock:
             if inquiry.begun or inquiry.verdict is not None:
                 return
             inquiry.begun, inquiry.loop = True, asyncio.get_running_loop()
@@ -210,9 +226,9 @@ class Inquiries:
         try:
             answer = await (inquiry.awaitable or inquiry.check.function(inquiry.text))
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it has not said yes
-            self._fail(inquiry, f"raised {type(error).__name__}")
+            self._raised(inquiry, error)
         else:
-            self._answer(inquiry, answer)
+            self._answered(inquiry, answer)
 
     # --- verdicts ---------------------------------------------------------------------------------
 
@@ -222,15 +238,17 @@ class Inquiries:
         inquiry.timer = timers.at(late, functools.partial(self._time_is_up, inquiry))
 
     def _time_is_up(self, inquiry: Inquiry) -> None:
-        with self._lock:
+        with self.lock:
             if inquiry.has_place and not inquiry.begun and inquiry.loop is not None:
                 self._move(inquiry)  # its loop is blocked, perhaps by a thread that waits for this
             else:
                 self._late(inquiry, f"took longer than {inquiry.check.timeout:g} s")
+        self._after(True)  # noqa: FBT003
 
     def _refused(self, inquiry: Inquiry) -> None:
-        with self._lock:
+        with self.lock:
             self._late(inquiry, "has no thread to run in: too many are late")
+        self._after(True)  # noqa: FBT003
 
     def _late(self, inquiry: Inquiry, how: str) -> None:
         if inquiry.verdict is None:
@@ -238,19 +256,25 @@ class Inquiries:
             self._report(inquiry, how, lets_out=lets_out)
             self._give_up(inquiry, verdict=lets_out)
 
-    def _fail(self, inquiry: Inquiry, how: str) -> None:
-        with self._lock:
-            if inquiry.verdict is None:
-                lets_out = inquiry.check.when_failed == "allow"
-                self._report(inquiry, how, lets_out=lets_out)
-                self._settle(inquiry, verdict=lets_out)
+    def _raised(self, inquiry: Inquiry, error: BaseException) -> None:
+        with self.lock:
+            self._fail(inquiry, f"raised {type(error).__name__}")
+        self._after(False)  # noqa: FBT003
 
-    def _answer(self, inquiry: Inquiry, answer: Any) -> None:
-        if answer is True or answer is False:
-            with self._lock:
+    def _fail(self, inquiry: Inquiry, how: str) -> None:
+        if inquiry.verdict is None:
+            lets_out = inquiry.check.when_failed == "allow"
+            self._report(inquiry, how, lets_out=lets_out)
+            self._settle(inquiry, verdict=lets_out)
+
+    def _answered(self, inquiry: Inquiry, answer: Any) -> None:
+        with self.lock:
+            if answer is True or answer is False:
                 self._settle(inquiry, verdict=answer)
-        else:
-            self._fail(inquiry, f"returned a {type(answer).__name__} instead of True or False")
+            else:
+                kind = type(answer).__name__
+                self._fail(inquiry, f"returned a {kind} instead of True or False")
+        self._after(False)  # noqa: FBT003
 
     def _give_up(self, inquiry: Inquiry, *, verdict: bool) -> None:
         """Nobody waits for the function any more, which may still be running."""
@@ -267,6 +291,7 @@ class Inquiries:
         if inquiry.verdict is not None:
             return
         inquiry.verdict = verdict
+        inquiry.context, inquiry.task, inquiry.work = NO_CONTEXT, None, None  # a verdict is kept
         self._pending.discard(inquiry)
         _stop_clock(inquiry)
         if inquiry.has_place:

@@ -6,7 +6,8 @@ every character whether what comes may still be valid:
 - ``alphabet`` has the characters that count; all others leave a state what it is,
 - ``start`` is the state before the first character,
 - ``step(state, char)`` the state after one more,
-- ``accepts(state)`` whether what was read is valid.
+- ``accepts(state)`` whether what was read is valid,
+- ``free`` is a number of digits in a row: if any may stand at each place, some make it valid.
 
 Nothing here looks at lengths, prefixes or separators: these are the expression's part.
 """
@@ -38,6 +39,7 @@ class Luhn:
 
     alphabet = string.digits
     start: Hashable = 0
+    free = 1
 
     def step(self, state: int, char: str) -> int:
         """The state after ``char``."""
@@ -62,6 +64,7 @@ class Mod97:
 
     alphabet = string.digits + string.ascii_letters
     start: Hashable = 0
+    free = 3  # two that stay side by side when the first four have moved leave any remainder
 
     def step(self, state: int, char: str) -> int:
         """The state after ``char``; letters count the same in either case."""

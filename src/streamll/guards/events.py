@@ -1,28 +1,23 @@
 """The events of one run, guarded: each comes in as it happens, those that may leave come out.
 
-``Guarding`` finds what an event's text belongs to and hands it on: to the text of a field or of the
-model (``texts``), or, for all that is not a piece of something, to a ``ValueGuard``. Of what comes out
-some waits for a verdict (``pending``); what leaves gets its numbers (``numbering``).
+What the guards forbid that find it by themselves is taken out first (``rewriting``); what comes out of
+that may wait for checks (``checking``); what leaves gets its numbers (``numbering``).
 
 The run gives each event its ``seq`` when it has left, and calls all of this under its lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from msgspec.structs import replace
-
 from streamll.core import events as ev
-from streamll.core.events import Event, Identity
-from streamll.guards.numbering import Numbering, Place
-from streamll.guards.pending import Hold, Leaving, Pending
-from streamll.guards.rules import Guard
-from streamll.guards.scopes import ScopeGuards
+from streamll.core.events import NOTHING, Event, Identity
+from streamll.guards.checking import Checking, Leaving
+from streamll.guards.numbering import Numbering, qualified
+from streamll.guards.rewriting import Rewriting
+from streamll.guards.rules import Check, Guard
 from streamll.guards.text import Form
-from streamll.guards.texts import FieldText, LooseText, notice
-from streamll.guards.values import ValueGuard
 
 
 class GuardedCall(Protocol):
@@ -32,33 +27,75 @@ class GuardedCall(Protocol):
 
 
 class Guarding:
-    """Guards the events of one run."""
+    """Guards the events of one run. ``checking`` makes what asks checks, for the first that there is."""
 
-    def __init__(self) -> None:
-        self.pending = Pending()
+    def __init__(self, checking: Callable[[], Checking]) -> None:
+        self.checking: Checking | None = None
         self.stopped: ev.Guarded | None = None
         """What told readers that a guard whose action is ``"stop"`` has found something."""
+        self._make_checking = checking
         self._numbers = Numbering()
-        self._scopes: dict[int, ScopeGuards] = {}
-        self._fields: dict[str | None, dict[Place, FieldText]] = {}  # by call
-        self._loose: dict[str | None, dict[tuple[int, int, str, int], LooseText]] = {}
-        self._field: tuple[Identity, str, FieldText | None] | None = None  # of the last token
+        self._exact = Rewriting(numbers=self._numbers)
+        self._kinds: dict[int, tuple[Any, tuple[Guard, ...], tuple[Check, ...]]] = {}
 
     def feed(self, event: Event, scope: GuardedCall) -> list[Leaving]:
         """The events that leave because of this one, each with the scope whose receivers get it."""
-        events = self._guarded(event, scope.guards) if scope.guards else [event]
-        return self._pass_on(events, scope)
+        exact, checks = self._of_kinds(scope.guards)
+        events = self._exact.guarded(event, exact) if exact else [event]
+        return self._pass_on(events, scope, checks)
 
-    def _pass_on(self, events: Sequence[Event], scope: GuardedCall) -> list[Leaving]:
+    def release(
+        self, identity: Identity, field: str, token: str, context: Mapping[str, Any]
+    ) -> tuple[str, int, int] | tuple[()] | None:
+        """``feed`` for most tokens, before there is an event: what to make one of.
+
+        Its text, index and offset; nothing, if all of the text is held back; ``None`` where there
+        is more to say than a token can: then ``feed`` is to have an event with this very token.
+        """
+        known = self._exact.open.get((id(identity), field))
+        if known is None or self.checking is not None:
+            return None
+        if context is not NOTHING and context is not known.scope.clean:
+            return None
+        tokens = known.tokens
+        text = tokens.guard.feed(token)
+        if tokens.guard.hits:
+            tokens.fed = text
+            return None
+        if not text:
+            return ()
+        tokens.passed += len(text)
+        return known.counted.add(text)
+
+    def _pass_on(
+        self, events: Sequence[Event], scope: GuardedCall, checks: tuple[Check, ...]
+    ) -> list[Leaving]:
+        if self.checking is None:
+            return self._numbered([(event, scope) for event in events])
         for event in events:
-            if type(event) is ev.Guarded and event.action == "stop":
-                self.stopped = self.stopped or event
-        return self._numbered(
-            [(event, scope) for event in events if self.pending.passes(event, scope)]
-        )
+            self.checking.put(event, scope, checks)
+        return self.released()
+
+    def released(self) -> list[Leaving]:
+        """What has left ``checking`` since this was called."""
+        return [] if self.checking is None else self._numbered(self.checking.take())
 
     def _numbered(self, leaving: list[Leaving]) -> list[Leaving]:
+        for event, _ in leaving:
+            if type(event) is ev.Guarded and event.action == "stop":
+                self.stopped = self.stopped or event
         return [(self._numbers.number(event), scope) for event, scope in leaving]
+
+    def _of_kinds(self, guards: tuple[Guard, ...]) -> tuple[tuple[Guard, ...], tuple[Check, ...]]:
+        """The guards that find by themselves what they forbid, and those that ask."""
+        known = self._kinds.get(id(guards))
+        if known is None:
+            checks = tuple(guard for guard in guards if isinstance(guard, Check))
+            exact = tuple(guard for guard in guards if not isinstance(guard, Check))
+            known = self._kinds[id(guards)] = guards, exact, checks
+            if checks and self.checking is None:
+                self.checking = self._make_checking()
+        return known[1:]
 
     # --- what a call tells apart from its events ----------------------------------------------------
 
@@ -67,122 +104,40 @@ class Guarding:
     ) -> None:
         """A field is about to start, whose tokens are written in this form."""
         self._numbers.begin(identity, field)
-        rules = self._of(guards).of_field(identity.predictor, field)
-        if rules is not None:
-            place = (identity.attempt, identity.candidate, field)
-            text = FieldText(rules, field, form)
-            self._fields.setdefault(identity.call_id, {})[place] = text
+        exact, checks = self._of_kinds(guards)
+        if exact:
+            self._exact.begin_field(identity, field, form, exact)
+        if checks and self.checking is not None:
+            self.checking.begin_field(identity, field, form, checks)
 
     def finish_texts(
         self, identity: Identity, scope: GuardedCall, timestamp: float
     ) -> list[Leaving]:
         """The reply of this attempt is complete: what of it belongs to no field has ended."""
-        texts = self._loose.get(identity.call_id, {})
-        ended = [key for key in texts if key[0] == identity.attempt]
-        events = [event for key in ended for event in texts.pop(key).finish(timestamp)]
-        return self._pass_on(events, scope)
+        checks = self._of_kinds(scope.guards)[1]
+        leaving = self._pass_on(self._exact.finish_texts(identity, timestamp), scope, checks)
+        if checks and self.checking is not None:
+            self.checking.finish_texts(identity, scope, checks, timestamp)
+        return leaving + self.released()
 
     def shown(self, identity: Identity, field: str) -> str | None:
         """What has left of the text of a field; ``None`` if no guard has seen it."""
         return self._numbers.shown(identity, field)
 
+    def shown_of(self, texts: Mapping[str, str]) -> dict[str, str]:
+        """What has left, at the latest attempt, of fields by ``predictor.field``; else these texts."""
+        latest = self._numbers.latest
+        return {
+            name: "".join(latest[name].parts) if name in latest else text
+            for name, text in texts.items()
+        }
+
+    def text_of(self, found: ev.Guarded) -> dict[str, str]:
+        """What has left of the field that something was found in, by its name."""
+        if self.checking is None or found.field is None:
+            return {}
+        return self.shown_of({qualified(found): ""})
+
     def has_begun(self, identity: Identity) -> bool:
         """Whether any field of this attempt has begun."""
         return self._numbers.has_begun(identity)
-
-    # --- verdicts that come later -------------------------------------------------------------------
-
-    def settle(self, place: Hold, events: Sequence[Event]) -> list[Leaving]:
-        """These events come in the ``place`` that ``pending`` has held; returns all that leave."""
-        return self._numbered(self.pending.settle(place, events))
-
-    def abandon(self) -> list[Leaving]:
-        """The run ends: what waits leaves without a verdict, as was said when it was held."""
-        return self._numbered(self.pending.abandon())
-
-    # --- by kind ------------------------------------------------------------------------------------
-
-    def _guarded(self, event: Event, guards: tuple[Guard, ...]) -> list[Event]:
-        scope = self._of(guards)
-        context, hits = scope.context(event.context)
-        found: list[Event] = []
-        if context is not event.context:
-            event = replace(event, context=context)
-            found = [notice(event, guard) for guard in hits]
-        return self._around(event, found, self._by_kind(event, scope))
-
-    def _by_kind(self, event: Any, scope: ScopeGuards) -> list[Event]:
-        kind = type(event)
-        if kind is ev.TokenEvent:
-            text = self._text_of(event)
-            return [event] if text is None else text.token(event)
-        if kind in (ev.FieldPartial, ev.FieldEnd, ev.FieldCorrected):
-            return self._of_field(event, scope)
-        if kind in (ev.Thinking, ev.Refusal, ev.ToolCallDelta):
-            return self._of_model(event, scope)
-        if kind is ev.LMSuperseded:
-            self._forget(event, event.attempt)
-        elif event.closes in ev.CALLS:
-            self._forget(event)
-        return self._whole(event, scope)
-
-    def _text_of(self, event: Any) -> FieldText | None:
-        last = self._field
-        if last is not None and last[0] is event.identity and last[1] == event.field:
-            return last[2]
-        fields = self._fields.get(event.call_id, {})
-        text = fields.get((event.attempt, event.candidate, event.field))
-        self._field = event.identity, event.field, text
-        return text
-
-    def _of_field(self, event: Any, scope: ScopeGuards) -> list[Event]:
-        text = self._text_of(event)
-        if text is None:
-            return [event]
-        if isinstance(event, ev.FieldPartial):
-            return text.partial(event)
-        return text.end(event) if isinstance(event, ev.FieldEnd) else text.corrected(event)
-
-    def _of_model(self, event: Any, scope: ScopeGuards) -> list[Event]:
-        if scope.everything is None:
-            return [event]
-        index = 0
-        found: list[Event] = []
-        if isinstance(event, ev.ToolCallDelta):
-            index = event.index
-            names = ValueGuard(scope.everything)
-            event = replace(event, name=names.value(event.name))
-            found = [notice(event, guard) for guard in names.hits]
-        texts = self._loose.setdefault(event.call_id, {})
-        key = (event.attempt, event.candidate, event.event_type, index)
-        if key not in texts:
-            texts[key] = LooseText(scope.everything, event)
-        return [*found, *texts[key].feed(event)]
-
-    def _forget(self, event: Event, attempt: int | None = None) -> None:
-        """The call, or one attempt of it, is over: what is held of its texts goes with it."""
-        if attempt is None:
-            self._fields.pop(event.call_id, None)
-            self._loose.pop(event.call_id, None)
-        texts = self._loose.get(event.call_id, {})
-        for key in [key for key in texts if key[0] == attempt]:
-            del texts[key]
-        self._field = None
-
-    def _whole(self, event: Event, scope: ScopeGuards) -> list[Event]:
-        """An event whose content is all there."""
-        guarded, hits = scope.contents(event)
-        found: list[Event] = [notice(event, guard) for guard in hits]
-        return self._around(guarded, found, [guarded])
-
-    def _around(self, event: Event, found: list[Event], events: list[Event]) -> list[Event]:
-        """What was found in ``event`` is told before it; where it opens something, after it."""
-        if not found:
-            return events
-        return [*events, *found] if event.opens else [*found, *events]
-
-    def _of(self, guards: tuple[Guard, ...]) -> ScopeGuards:
-        scope = self._scopes.get(id(guards))
-        if scope is None:
-            scope = self._scopes[id(guards)] = ScopeGuards(guards)
-        return scope

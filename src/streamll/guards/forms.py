@@ -1,4 +1,4 @@
-"""How a text is written: its characters, and the raw text of each."""
+"""How a text is written: which characters its raw text stands for, and where its parts meet."""
 
 from __future__ import annotations
 
@@ -9,64 +9,79 @@ from html import unescape
 from typing import Protocol
 from xml.sax.saxutils import escape
 
-Char = tuple[str, str]
-"""A character, and the text that it is written as."""
+Piece = tuple[str, str]
+"""Characters and their raw text: the same, or one character that is written otherwise.
+
+No characters: raw text at which one text ends and the next begins.
+"""
 
 
-class Form(Protocol):
+class Writing(Protocol):
     """Reads raw text."""
 
-    def read(self, text: str) -> Iterator[Char]:
-        """The characters of the next piece, as far as they are complete."""
+    def is_plain(self, text: str) -> bool:
+        """Whether a next piece of raw text stands for itself."""
 
-    def finish(self) -> Iterator[Char]:
-        """Those of a beginning that nothing followed."""
+    def read(self, text: str) -> Iterator[Piece]:
+        """The next piece, as far as it is decided what it stands for."""
 
-    def mask(self, text: str) -> str:
-        """A mask's text as it is written here."""
-
-
-class Plain:
-    """Every character stands for itself."""
-
-    def read(self, text: str) -> Iterator[Char]:
-        return zip(text, text, strict=True)
-
-    def finish(self) -> Iterator[Char]:
-        return iter(())
+    def finish(self) -> Iterator[Piece]:
+        """A beginning that nothing followed."""
 
     def mask(self, text: str) -> str:
-        return text
+        """A mask's text as it is written at the place that was read last."""
 
 
-class _Escaped:
-    """Text in which some characters are written as several."""
+class _Written:
+    """Text in which some characters are written as several, or separate parts."""
 
+    special: str
+    """The characters that may not stand for themselves, for a set of characters."""
     escapes: str
-    """What is written so, as a pattern."""
+    """A character that is written as several, as a pattern."""
+    borders: str
+    """What separates parts."""
     begun: str
     """The beginnings of these."""
 
     def __init__(self) -> None:
         self._rest = ""
-        self._whole = re.compile(f"{self.escapes}|.", re.DOTALL)
-        self._piece = re.compile(rf"(?P<begun>(?:{self.begun})\Z)|{self.escapes}|.", re.DOTALL)
+        whole = f"(?P<char>{self.escapes})|(?P<border>{self.borders})|[^{self.special}]+|."
+        self._whole = re.compile(whole, re.DOTALL)
+        self._piece = re.compile(rf"(?P<begun>(?:{self.begun})\Z)|{whole}", re.DOTALL)
+        self._special = re.compile(f"[{self.special}]")
 
-    def read(self, text: str) -> Iterator[Char]:
+    def is_plain(self, text: str) -> bool:
+        return not self._rest and self._special.search(text) is None
+
+    def read(self, text: str) -> Iterator[Piece]:
         text, self._rest = self._rest + text, ""
         for match in self._piece.finditer(text):
             if match["begun"]:
                 self._rest = match[0]
-                return
-            yield self.char(match[0]), match[0]
+            else:
+                yield from self._as_piece(match)
 
-    def finish(self) -> Iterator[Char]:
+    def finish(self) -> Iterator[Piece]:
         rest, self._rest = self._rest, ""
         for match in self._whole.finditer(rest):
-            yield self.char(match[0]), match[0]
+            yield from self._as_piece(match)
 
-    def char(self, raw: str) -> str:
-        """The character that is written so."""
+    def _as_piece(self, match: re.Match[str]) -> Iterator[Piece]:
+        raw = match[0]
+        if match["border"] and self._is_border(raw):
+            yield "", raw
+            self._cross(raw)
+        else:
+            yield (self._char(raw) if match["char"] else raw), raw
+
+    def _is_border(self, raw: str) -> bool:
+        return True
+
+    def _cross(self, border: str) -> None:
+        """What follows is another part."""
+
+    def _char(self, raw: str) -> str:
         raise NotImplementedError
 
 
@@ -75,21 +90,36 @@ PAIR = len(r"\ud83d\ude00")
 _HEX = "[0-9a-fA-F]"
 
 
-class Json(_Escaped):
-    r"""Backslashes escape: ``\n``, ``\"``, ``\xXX``, ``\uXXXX``, and two of these for one character."""
+class Json(_Written):
+    r"""Each string is a text, and so is what stands between two.
 
+    Escapes are read wherever they are: ``\n``, ``\"``, ``\xXX``, ``\uXXXX``, and two of these for one
+    character. Between strings a mask is written as a string.
+    """
+
+    special = r'\\"'
     escapes = (
         rf"\\u[dD][89abAB]{_HEX}{{2}}\\u[dD][c-fC-F]{_HEX}{{2}}"
         rf"|\\u{_HEX}{{4}}|\\x{_HEX}{{2}}|\\."
     )
+    borders = '"'
     begun = (
         rf"\\(?:u(?:[dD][89abAB]{_HEX}{{2}}(?:\\(?:u(?:[dD](?:[c-fC-F]{_HEX}?)?)?)?)?|{_HEX}{{0,3}})"
         rf"|x{_HEX}?)?"
     )
 
-    def char(self, raw: str) -> str:
-        if len(raw) == 1:
-            return raw
+    def __init__(self) -> None:
+        super().__init__()
+        self._in_string = False
+
+    def mask(self, text: str) -> str:
+        written = json.dumps(text, ensure_ascii=False)
+        return written[1:-1] if self._in_string else written
+
+    def _cross(self, border: str) -> None:
+        self._in_string = not self._in_string
+
+    def _char(self, raw: str) -> str:
         if len(raw) == PAIR:
             pair = chr(int(raw[2:6], 16)) + chr(int(raw[8:], 16))
             return pair.encode("utf-16", "surrogatepass").decode("utf-16")
@@ -97,21 +127,33 @@ class Json(_Escaped):
             return chr(int(f"0x{raw[2:]}", 0))
         return SIMPLE.get(raw[1], raw[1])
 
-    def mask(self, text: str) -> str:
-        return json.dumps(text, ensure_ascii=False)[1:-1]
+
+_NAME = r"[A-Za-z_][\w.-]{0,99}"
 
 
-class Xml(_Escaped):
-    """Entities stand for characters."""
+class Xml(_Written):
+    """Entities stand for characters; tags separate texts, and a tag's name is one."""
 
+    special = "&<>"
     escapes = rf"&(?:amp|lt|gt|quot|apos|#[0-9]{{1,7}}|#x{_HEX}{{1,6}});"
-    begun = rf"&(?:[a-z]{{0,4}}|#[0-9]{{0,7}}|#x{_HEX}{{0,6}})"
+    borders = rf"</?(?={_NAME}\s?/?>)|>"
+    begun = rf"&(?:[a-z]{{0,4}}|#[0-9]{{0,7}}|#x{_HEX}{{0,6}})|</?(?:{_NAME}\s?/?)?"
 
-    def char(self, raw: str) -> str:
-        return raw if len(raw) == 1 else unescape(raw) or raw
+    def __init__(self) -> None:
+        super().__init__()
+        self._in_tag = False
 
     def mask(self, text: str) -> str:
         return escape(text, {'"': "&quot;"})
 
+    def _is_border(self, raw: str) -> bool:
+        return raw != ">" or self._in_tag
 
-FORMS: dict[str, type[Plain | Json | Xml]] = {"plain": Plain, "json": Json, "xml": Xml}
+    def _cross(self, border: str) -> None:
+        self._in_tag = border != ">"
+
+    def _char(self, raw: str) -> str:
+        return unescape(raw) or raw
+
+
+FORMS: dict[str, type[Json | Xml] | None] = {"plain": None, "json": Json, "xml": Xml}

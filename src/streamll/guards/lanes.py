@@ -23,7 +23,7 @@ class Waiting:
     def __init__(
         self,
         call: Call,
-        go: Callable[[], None],
+        go: Callable[[], None] = lambda: None,
         *,
         undecided: int = 0,
         begins: bool = False,
@@ -35,9 +35,14 @@ class Waiting:
         self.begins = begins
         """Whether the call begins with this."""
         self.scope = scope
-        self.order = 0
+        self.order = 0  # it does not wait
         self.blockers = 0
         self.behind: list[Waiting] = []
+
+    @property
+    def has_waited(self) -> bool:
+        """Whether it did not go out at once."""
+        return self.order > 0
 
     def __lt__(self, other: Waiting) -> bool:
         return self.order < other.order
@@ -50,7 +55,7 @@ class Lanes:
         self._above: dict[Call, Call] = {}  # around which call there is which
         self._last: dict[Call, Waiting] = {}  # that waits, of each call
         self._beginnings: dict[Call, Waiting] = {}  # that wait
-        self._order = itertools.count()
+        self._order = itertools.count(1)
         self._waiting: dict[int, Waiting] = {}
 
     def is_inside(self, call: Call, around: Call) -> None:
@@ -58,17 +63,17 @@ class Lanes:
         if call is not None:
             self._above[call] = around
 
+    def knows(self, call: Call) -> bool:
+        """Whether it is remembered what is around this call."""
+        return call in self._above
+
     def forget(self, call: Call) -> None:
         """The call is over."""
         self._above.pop(call, None)
 
-    @property
-    def waiting(self) -> list[Waiting]:
+    def __iter__(self) -> Iterator[Waiting]:
         """What has not gone out, the oldest first."""
-        return list(self._waiting.values())
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
+        return iter(self._waiting.values())
 
     def put(self, thing: Waiting) -> None:
         """The next of its call: goes out now, or when ``decided`` has been called often enough."""

@@ -27,6 +27,14 @@ class FieldCount:
         self.length = 0
         self.parts: list[str] = []
 
+    def add(self, text: str) -> tuple[str, int, int]:
+        """Count a token; returns it with its index and offset."""
+        place = (text, self.tokens, self.length)
+        self.tokens += 1
+        self.length += len(text)
+        self.parts.append(text)
+        return place
+
 
 class Numbering:
     """The counts of one run's open calls, as far as they are guarded."""
@@ -35,6 +43,8 @@ class Numbering:
         self._calls: dict[str | None, dict[Place, FieldCount]] = {}
         self._thinking: dict[str | None, tuple[int, int]] = {}  # by call: attempt, next index
         self._last: FieldCount | None = None
+        self.latest: dict[str, FieldCount] = {}
+        """Of each field by ``predictor.field``, the last attempt of which something has gone out."""
 
     def begin(self, identity: Identity, field: str) -> None:
         """Count the text of a field from its start on."""
@@ -46,7 +56,7 @@ class Numbering:
         if type(event) is TokenEvent:
             return self._token(event)
         if isinstance(event, ev.FieldEnd):
-            count = self._count(event.identity, event.field)
+            count = self.count(event.identity, event.field)
             return event if count is None else replace(event, length=count.length)
         if isinstance(event, ev.Guarded):
             return self._notice(event)
@@ -55,18 +65,20 @@ class Numbering:
         if event.closes in ev.CALLS:
             self._calls.pop(event.call_id, None)
             self._thinking.pop(event.call_id, None)
+            self._last = None
         return event
 
     def shown(self, identity: Identity, field: str) -> str | None:
         """What has gone out of a field; ``None`` if it is not counted."""
-        count = self._count(identity, field)
+        count = self.count(identity, field)
         return None if count is None else "".join(count.parts)
 
     def has_begun(self, identity: Identity) -> bool:
         """Whether any field of this attempt was begun."""
         return any(place[0] == identity.attempt for place in self._calls.get(identity.call_id, ()))
 
-    def _count(self, identity: Identity, field: str) -> FieldCount | None:
+    def count(self, identity: Identity, field: str) -> FieldCount | None:
+        """The count of a field; ``None`` if it has none."""
         last = self._last
         if last is not None and last.identity is identity and last.name == field:
             return last
@@ -76,21 +88,20 @@ class Numbering:
         return fields.get((identity.attempt, identity.candidate, field))
 
     def _token(self, event: TokenEvent) -> Event:
-        count = self._last = self._count(event.identity, event.field)
+        count = self._last = self.count(event.identity, event.field)
         if count is None:
             return event
-        token = event.token
-        if event.offset != count.length or event.token_index != count.tokens:
-            event = replace(event, token_index=count.tokens, offset=count.length)
-        count.tokens += 1
-        count.length += len(token)
-        count.parts.append(token)
-        return event
+        if not count.tokens:
+            self.latest[qualified(event)] = count
+        _, index, offset = count.add(event.token)
+        if event.offset == offset and event.token_index == index:
+            return event
+        return replace(event, token_index=index, offset=offset)
 
     def _notice(self, event: ev.Guarded) -> Event:
         if event.offset is None or event.field is None:
             return event
-        count = self._count(event.identity, event.field)
+        count = self.count(event.identity, event.field)
         return event if count is None else replace(event, offset=count.length + event.offset)
 
     def _thought(self, event: ev.Thinking) -> Event:
@@ -98,3 +109,8 @@ class Numbering:
         index = index if attempt == event.attempt else 0
         self._thinking[event.call_id] = event.attempt, index + 1
         return event if event.index == index else replace(event, index=index)
+
+
+def qualified(event: TokenEvent | ev.Guarded) -> str:
+    """The name of the event's field, with that of its predictor if it has one."""
+    return f"{event.predictor}.{event.field}" if event.predictor else str(event.field)

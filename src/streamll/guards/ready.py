@@ -83,7 +83,8 @@ def card_numbers(**options: Unpack[_Options]) -> Pattern:
     between them. ``options`` are those of every guard: ``name`` (``"card_numbers"``), ``fields``,
     ``action``, ``mask`` and ``result``.
 
-    One in ten numbers that begin and are as long as a card's pass the check by chance. Digits of
+    One in ten numbers that begin and are as long as a card's pass the check by chance, decimal
+    places among them. Digits of
     other scripts than ASCII are not recognized, nor are cards whose issuers use no check digit.
 
     Raises: ConfigurationError for an option that cannot be.
@@ -117,9 +118,9 @@ _LETTERS = (
 """Letters (and accents) of scripts that put blanks between words, in which a word ends soon."""
 
 _TOGETHER = r"\u3005\u3041-\u3096\u30a1-\u30fa\u30fc\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3"
-_TOGETHER_TOPS = "中国 中國 香港 台湾 台灣 澳門 公司 网络 網絡 网址 在线 中文网 我爱你 みんな コム 한국 닷컴 닷넷"
-"""Top-level domains of scripts without blanks, of IANA's root zone database: where such a name
-ends can be told by its last label alone."""
+_TOGETHER_TOPS = "中国國香港台湾灣澳門公司网络網絡址在线文我爱你みんなコム한국닷컴넷"
+"""The letters of top-level domains of scripts without blanks, after IANA's root zone database:
+without blanks, only its last label tells where a name ends and ordinary text goes on."""
 
 
 def emails(**options: Unpack[_Options]) -> Pattern:
@@ -147,8 +148,7 @@ def _emails() -> str:
     local = rf"[{inside}][{inside}!#$%&'*+/=?^_`{{|}}~.\-]{{0,63}}"
     label, wide = _label(inside), _label(f"{inside}{_TOGETHER}")
     top = rf"(?:[{_LETTERS}]{{2}}[{_LETTERS}]*|xn--[A-Za-z0-9\-]{{1,59}})"
-    wide_top = f"(?:{'|'.join(_TOGETHER_TOPS.split())})"
-    return rf"{local}@(?:(?:{label}\.)+{top}|(?:{wide}\.)+{wide_top})"
+    return rf"{local}@(?:(?:{label}\.)+{top}|(?:{wide}\.)+[{_TOGETHER_TOPS}]{{2,3}})"
 
 
 def _label(chars: str) -> str:
@@ -173,13 +173,21 @@ _LEADING_ZERO = r"(?:39|225|229|241|242|378)"
 _BETWEEN = rf"(?:[{_BLANK}{_HYPHEN}./]|[{_BLANK}]?\(|\)[{_BLANK}]?|[{_BLANK}]/[{_BLANK}])?"
 """Between two digits of an international number: the signs of ITU-T E.123, and those seen."""
 
+
+def _other_than(digits: str) -> Iterator[str]:
+    """Digits, as many as these and with the same first, but not these."""
+    for at in range(1, len(digits)):
+        others = "".join(digit for digit in "0123456789"[at == 1 :] if digit != digits[at])
+        yield f"{digits[:at]}[{others}]D{{{len(digits) - at - 1}}}"
+
+
 _NATIONAL = (
     # where, and how it is written: D a digit, B a blank, G a blank or hyphen, P one or a dot, H no
     # blank, S what follows an area, E the edge of a word
     ("North America: 212-555-0100", r"E(?:1H)?[2-9]DDP[2-9]DDPDDDDE"),
     ("North America: (212) 555-0100", r"(?:E1H)?\([2-9]DD\)B?[2-9]DDPDDDDE"),
     ("France: 01 99 00 12 34", r"E0[1-9](?:PDD){4}E"),
-    ("Anywhere, together: 01632960983", r"E0[1-9]D{8,9}E"),
+    ("Anywhere, together: 01632960983", f"E(?:{'|'.join(_other_than('0123456789'))})D?E"),
     ("Two digits of an area: 02 5550 1234, 06-12345678", r"E0[1-9]S(?:DDDDGDDDD|D{7,8}|DDDGD{4})E"),
     ("Sweden: 08-465 004 00", r"E0[1-9]SDDD?GDDDGDDE"),
     ("Three to five: 020 7946 0958, 0171-3920012", r"E0[1-9]D{1,3}S(?:D{6,8}|D{3,5}GD{3,5})E"),
@@ -221,8 +229,9 @@ def phone_numbers(**options: Unpack[_Options]) -> Pattern:
     Not recognized are national numbers that look like other numbers: of seven digits, without a
     separator or a leading 0 (``2125550100``), or grouped like an amount (``612 345 678``). What is
     written like a telephone number is taken for one: a row of five pairs of digits that begins with
-    a 0, an ISBN of ten digits without hyphens that does, an identifier with two leading zeros. A
-    number that follows an international one after a blank belongs to it, up to 15 digits.
+    a 0; ten or eleven digits that do (an ISBN without hyphens, decimal places), but not 0123456789;
+    an identifier with two leading zeros. A number that follows an international one after a blank
+    belongs to it, up to 15 digits.
 
     Raises: ConfigurationError for an option that cannot be.
     """
@@ -302,8 +311,6 @@ def _account(structure: str, countries: list[str]) -> str:
 
 _WORD = r"[A-Za-z0-9_\-]"
 _BASE64 = "[A-Za-z0-9+/]"
-_IS = r"""["']?[ \t]*(?:=>|[:=])[ \t]*["']?"""  # between a name and its value
-
 _KEYS = (
     # whose, and how they are written
     ("OpenAI", rf"sk-(?:proj|svcacct|admin|None)-{_WORD}{{20}}{_WORD}*"),
@@ -319,23 +326,16 @@ _KEYS = (
     ("Perplexity", r"pplx-[A-Za-z0-9]{40}[A-Za-z0-9]*"),
     ("Replicate", rf"r8_{_WORD}{{37}}{_WORD}*"),
     ("NVIDIA", rf"nvapi-{_WORD}{{60}}{_WORD}*"),
+    ("Cerebras", r"csk-[a-z0-9]{48}"),
+    ("Fireworks", r"fw_[A-Za-z0-9]{22}[A-Za-z0-9]*"),
+    ("Together", rf"tgp_v1_{_WORD}{{43}}{_WORD}*"),
+    ("ElevenLabs", r"sk_[0-9a-f]{48}"),
+    ("Tavily", r"tvly-(?:dev-|prod-)?[A-Za-z0-9]{24}[A-Za-z0-9]*"),
+    ("Pinecone", r"pcsk_[A-Za-z0-9_]{40}[A-Za-z0-9_]*"),
+    ("LangSmith", r"lsv2_(?:pt|sk)_[0-9a-f]{32}_[0-9a-f]{10}"),
     ("Hugging Face", r"(?:hf|api_org)_[A-Za-z0-9]{34}[A-Za-z0-9]*"),
     ("AWS", rf"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{{16}}{_EDGE}"),
-    (
-        "AWS, by name",
-        (
-            rf"(?i:aws_?(?:secret_?access_?key|session_?token)|secret_?access_?key){_IS}"
-            rf"{_BASE64}{{40}}{_BASE64}*={{0,2}}"
-        ),
-    ),
     ("Amazon Bedrock", rf"(?:ABSK|bedrock-api-key-){_BASE64}{{60}}{_BASE64}*={{0,2}}"),
-    (
-        "Azure, by name",
-        (
-            r"(?i:account_?key|shared_?access_?key|azure_(?:openai_)?(?:api_)?key|api-key"
-            rf"|ocp-apim-subscription-key){_IS}{_BASE64}{{32}}{_BASE64}*={{0,2}}"
-        ),
-    ),
     ("GitHub", r"gh[oprsu]_[A-Za-z0-9]{36}[A-Za-z0-9_]*|github_pat_[A-Za-z0-9_]{36}[A-Za-z0-9_]*"),
     (
         "GitLab",
@@ -369,13 +369,26 @@ _KEYS = (
     ("Square", rf"sq0(?:atp|csp)-{_WORD}{{22}}{_WORD}*"),
     ("Linear", r"lin_(?:api|oauth)_[A-Za-z0-9]{40}[A-Za-z0-9]*"),
     ("Notion", r"ntn_[0-9]{11}[A-Za-z0-9]{35}"),
-    ("Grafana", r"glsa_[A-Za-z0-9]{32}_[0-9A-Fa-f]{8}"),
+    ("Grafana", rf"glsa_[A-Za-z0-9]{{32}}_[0-9A-Fa-f]{{8}}|glc_{_BASE64}{{32}}{_BASE64}*={{0,2}}"),
     ("HashiCorp Vault", rf"hv[bs]\.{_WORD}{{90}}{_WORD}*"),
     ("age", r"AGE-SECRET-KEY-1[0-9A-Z]{58}"),
     ("JSON Web Token", rf"eyJ{_WORD}{{10}}{_WORD}*\.eyJ{_WORD}{{8}}{_WORD}*\.{_WORD}*"),
 )
 """Their providers' documentation, and the public rules of secret scanners (gitleaks, Kingfisher,
 Microsoft security-utilities). What has no length that is promised may be longer."""
+
+_NAMED_KEYS = (
+    # whose, after which names, and how many letters and digits there are at least
+    ("AWS", "aws_?secret_?access_?key aws_?session_?token secret_?access_?key", 40),
+    (
+        "Azure",
+        "account_?key shared_?access_?key azure_(?:openai_)?(?:api_)?key (?:ocp-apim-subscription|api)-key",
+        32,
+    ),
+)
+"""What is not marked by itself."""
+
+_IS = r"""["']?[ \t]*(?:=>|[:=])[ \t]*["']?"""  # between a name and its value
 
 _LINES = r"(?:\s|\\[nr])*"  # between lines of a block; in JSON they are escapes
 _BLOCK = "[A-Za-z0-9+/=]{16}[A-Za-z0-9+/=]*"
@@ -397,8 +410,9 @@ def provider_keys(**options: Unpack[_Options]) -> Pattern:
     ``AccountKey=…``, ``api-key: …``), which are masked with them. ``options`` are those of every
     guard: ``name`` (``"provider_keys"``), ``fields``, ``action``, ``mask`` and ``result``.
 
-    Not recognized are keys without a mark of their own (of Mistral, Cohere or Together, Twilio's
-    auth tokens), passwords, and what is encoded once more.
+    Not recognized are keys without a mark of their own (of Mistral or Cohere, Twilio's auth tokens,
+    LiteLLM's virtual keys), passwords, and what is encoded once more. Placeholders of the same form
+    are taken for keys.
 
     Raises: ConfigurationError for an option that cannot be.
     """
@@ -407,7 +421,13 @@ def provider_keys(**options: Unpack[_Options]) -> Pattern:
 
 @lru_cache(maxsize=1)
 def _keys() -> str:
-    return f"{_EDGE}(?:{'|'.join(how for _, how in _KEYS)})|{_PRIVATE_KEY}"
+    ways = [*(how for _, how in _KEYS), *(_named_key(*row[1:]) for row in _NAMED_KEYS)]
+    return f"{_EDGE}(?:{'|'.join(ways)})|{_PRIVATE_KEY}"
+
+
+def _named_key(names: str, least: int) -> str:
+    either = re.sub("[a-z]", lambda letter: f"[{letter[0]}{letter[0].upper()}]", names)
+    return f"(?:{'|'.join(either.split())}){_IS}{_BASE64}{{{least}}}{_BASE64}*={{0,2}}"
 
 
 # URLs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import lru_cache
@@ -34,6 +35,7 @@ else:
     import sre_parse as parser
 
 MOST_STATES = 10_000
+MOST_KNOWN = 100_000  # states of which it is remembered whether they are live
 LEAF_FLAGS = re.IGNORECASE | re.ASCII | re.UNICODE | re.DOTALL
 CATEGORIES = {
     codes.CATEGORY_DIGIT: r"\d",
@@ -60,6 +62,8 @@ class Checksum(Hashable, Protocol):
     alphabet: str
     """The characters that count; all others leave a state what it is, or make all of it alike."""
     start: Hashable
+    free: int
+    """After so many digits in a row, where any may stand at each place, it can be made to accept."""
 
     def step(self, state: Any, char: str) -> Any:
         """The state after one more character."""
@@ -227,14 +231,38 @@ def some_kinds(leaf: Leaf, without: str) -> frozenset[int]:
     return frozenset(kind_of(char) for char in found if char not in without)
 
 
+_ASCII = r"\\U000000[0-7][0-9a-f]"
+_PLAIN_SET = re.compile(rf"\[(?:{_ASCII}(?:-{_ASCII})?|\\[dws])*\]")
+"""Leaves of which the examples tell all, whatever their flags."""
+
+
 @lru_cache(maxsize=4096)
 def all_kinds(leaf: Leaf, without: str) -> frozenset[int]:
-    """The same by a look at every character of the kinds that reach beyond ASCII."""
+    """The same for certain: by a look at what it lists, or at every character beyond ASCII."""
+    if _PLAIN_SET.fullmatch(leaf.source):
+        return some_kinds(leaf, without)
+    if (listed := _listed(leaf)) is not None:
+        return frozenset(kind_of(char) for char in listed if char not in without)
     return some_kinds(leaf, without) | {
         kind
         for kind in (WORD, MARK, OTHER)
         if any(match[0] not in without for match in matcher(leaf).finditer(_characters()[kind]))
     }
+
+
+_LIST = re.compile(r"\[(?:\\U[0-9a-f]{8}(?:-\\U[0-9a-f]{8})?)+\]")
+_RANGE = re.compile(r"\\U([0-9a-f]{8})(?:-\\U([0-9a-f]{8}))?")
+MOST_LISTED = 50_000
+
+
+def _listed(leaf: Leaf) -> str | None:
+    """The characters that it lists, if it says no more than that, and they are not too many."""
+    if leaf.flags & re.IGNORECASE or not _LIST.fullmatch(leaf.source):
+        return None
+    ends = [(int(first, 16), int(last or first, 16)) for first, last in _RANGE.findall(leaf.source)]
+    if sum(last - first for first, last in ends) > MOST_LISTED:
+        return None
+    return "".join(chr(code) for first, last in ends for code in range(first, last + 1))
 
 
 @lru_cache(maxsize=1)
@@ -271,6 +299,7 @@ class RegexLanguage:
         self._bits = [1 << places[n.what] if isinstance(n.what, Leaf) else 0 for n in net.nodes]
         self._reached: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {}
         self._live: dict[Read, bool] = {}
+        self._free: dict[tuple[int, int], bool] = {}
         self._symbols: dict[tuple[int, Kinds], tuple[Symbol, ...]] = {}
 
     def symbol(self, char: str) -> Symbol:
@@ -343,11 +372,55 @@ class RegexLanguage:
     def _is_live(self, state: Read) -> bool:
         if state.node == ACCEPT:
             return True
+        if self._valid and self._is_free(state.node, state.promise):
+            return True
         known = self._live.get(state)
         return self._search(state) if known is None else known
 
+    def _is_free(self, node: int, promise: int) -> bool:
+        """Whether a match can end from here, whatever the checksum has read."""
+        known = self._free.get((node, promise))
+        if known is None:
+            known = self._free[node, promise] = self._finds_free_way(node, promise)
+        return known
+
+    def _finds_free_way(self, node: int, promise: int) -> bool:
+        assert self._valid
+        seen = {(node, promise, 0)}
+        waiting = [(node, promise, 0)]
+        while waiting:
+            at, promise, digits = waiting.pop()
+            for kind, counted in self._steps_of(at):
+                if not (left := after(promise, kind)):
+                    continue
+                row = digits
+                if digits < self._valid.free and counted is not None:
+                    row = (digits + 1) * counted
+                ways = [
+                    (to, kept, row)
+                    for to, then in self._reach(self._nodes[at].to[0], kind)
+                    if (kept := both(then, left))
+                ]
+                if row >= self._valid.free and any(to == ACCEPT for to, _, _ in ways):
+                    return True
+                fresh = [way for way in ways if way[0] != ACCEPT and way not in seen]
+                seen.update(fresh)
+                waiting += fresh
+        return False
+
+    def _steps_of(self, node: int) -> tuple[tuple[int, int | None], ...]:
+        """A node's kinds of character, and what each does to a row of free digits.
+
+        Any digit makes it longer (1), another character that the checksum counts breaks it (0).
+        """
+        symbols = self._symbols_of(node, some_kinds)
+        free = {symbol.char for symbol in symbols}.issuperset(string.digits)
+        return tuple(dict.fromkeys((s.kind, _in_row(s.char, free)) for s in symbols))
+
     def _search(self, start: Read) -> bool:
-        """Whether any continuation completes it; what is found out on the way is kept."""
+        """Whether any continuation completes it; what is found out on the way is kept for a while."""
+        if len(self._live) > MOST_KNOWN:
+            self._live.clear()
         if self._finds_way(start, some_kinds) or self._finds_way(start, all_kinds):
             return True
         self._live[start] = False
@@ -395,6 +468,13 @@ class RegexLanguage:
 
 Kinds = Callable[[Leaf, str], frozenset[int]]
 
+
+def _in_row(char: str, free: bool) -> int | None:
+    if char == _OUTSIDE:
+        return None
+    return int(free and char in string.digits)
+
+
 _OUTSIDE = "\0"
 """Stands for every character that a checksum does not know."""
 
@@ -407,6 +487,38 @@ class Symbol(NamedTuple):
     kind: int
     char: str
     """Itself, if the checksum counts it."""
+
+
+def repeats_repeats(items: Any, *, inside: bool = False) -> bool:
+    """Whether an unbounded repeat is in another: ``re`` may then take for ever over a text."""
+    for op, argument in items:
+        unbounded = "REPEAT" in str(op) and argument[1] is codes.MAXREPEAT
+        if unbounded and inside:
+            return True
+        if any(repeats_repeats(part, inside=inside or unbounded) for part in _parts(argument)):
+            return True
+    return False
+
+
+def _parts(argument: Any) -> Iterator[Any]:
+    """The parts of a pattern that an item of its parse tree has."""
+    if isinstance(argument, parser.SubPattern):
+        yield argument
+    elif isinstance(argument, (tuple, list)):
+        for each in argument:
+            yield from _parts(each)
+
+
+def check_held(name: str, pattern: re.Pattern[str]) -> None:
+    """Looks whether ``re`` can be trusted with a whole text.
+
+    Raises: ConfigurationError, if an unbounded repeat is in another.
+    """
+    if repeats_repeats(parser.parse(pattern.pattern, pattern.flags & ~re.DEBUG)):
+        raise ConfigurationError(
+            f"guard {name!r}: the pattern {pattern.pattern!r} has an unbounded repeat in another, over "
+            "which a held text could take for ever; write it with one, or without hold"
+        )
 
 
 def language_of(

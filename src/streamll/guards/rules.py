@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import KW_ONLY, dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from math import inf
 from typing import Any, ClassVar, Literal
 
 from streamll.core.errors import ConfigurationError
 from streamll.guards.automaton import Automaton
 from streamll.guards.language import Language
-from streamll.guards.regex import Checksum, language_of
+from streamll.guards.regex import Checksum, check_held, language_of
 from streamll.guards.units import NAMED
 from streamll.guards.words import WordsLanguage
 
@@ -89,18 +89,24 @@ class Pattern(Guard):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.regex, re.Pattern):
-            object.__setattr__(self, "regex", self._compiled(self.regex))
-        if not self.hold:
+        object.__setattr__(self, "regex", self._compiled())
+        if self.hold:
+            check_held(self.name, self.compiled)
+        else:
             self.language()
 
-    def _compiled(self, regex: str) -> re.Pattern[str]:
+    def _compiled(self) -> re.Pattern[str]:
+        problem: object = "it must be a text"
         try:
-            return re.compile(regex, self.flags)
-        except (re.error, TypeError, ValueError) as error:
-            raise ConfigurationError(
-                f"guard {self.name!r}: {regex!r} is no regular expression: {error}"
-            ) from None
+            compiled = re.compile(self.regex, self.flags)
+        except (re.error, TypeError, ValueError, OverflowError, RecursionError) as error:
+            problem = error
+        else:
+            if isinstance(compiled.pattern, str):
+                return compiled
+        raise ConfigurationError(
+            f"guard {self.name!r}: {self.regex!r} is no regular expression: {problem}"
+        )
 
     @property
     def compiled(self) -> re.Pattern[str]:
@@ -111,6 +117,16 @@ class Pattern(Guard):
     def language(self) -> Language | None:
         """The pattern's language; None if it is held."""
         return None if self.hold else _pattern_language(self.name, self.compiled, self.valid)
+
+    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where ``re`` finds it in a whole text."""
+        found = self.compiled.finditer(text)
+        return (match.span() for match in found if match[0] and self._is_valid(match[0]))
+
+    def _is_valid(self, text: str) -> bool:
+        if self.valid is None:
+            return True
+        return bool(self.valid.accepts(reduce(self.valid.step, text, self.valid.start)))
 
 
 _pattern_language = lru_cache(maxsize=256)(language_of)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgspec.structs import replace
 
 from streamll.core.events import NOTHING, Event, EventData
 from streamll.guards.contents import content_of
-from streamll.guards.rules import Guard, Ruleset, ruleset
+from streamll.guards.rules import Guard
+from streamll.guards.text import ExactRules, Rules
 from streamll.guards.values import ValueGuard
+
+SERVERS_OWN = frozenset({"streamll_owner", "streamll_program"})
+"""What ``serve.permits`` puts into a run's context."""
 
 MAX_CONTEXTS = 64
 """So many contexts of a run are remembered as they were guarded."""
@@ -20,17 +24,22 @@ MAX_CONTEXTS = 64
 class ScopeGuards:
     """The guards of a scope, as rules: for every text, and for those of a field."""
 
-    def __init__(self, guards: tuple[Guard, ...]) -> None:
+    def __init__(
+        self, guards: tuple[Guard, ...], rules: Callable[[tuple[Guard, ...]], Rules] = ExactRules
+    ) -> None:
         self._guards = guards
         always = tuple(guard for guard in guards if guard.fields is None)
-        self.everything: Ruleset | None = ruleset(always) if always else None
+        self._rules = rules
+        self.everything: Rules | None = rules(always) if always else None
+        self.clean: Mapping[str, Any] = NOTHING
+        """The latest context in which nothing was found."""
         self._contexts: dict[int, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
         self.of_field = functools.lru_cache(maxsize=1024)(self._of_field)
 
-    def _of_field(self, predictor: str | None, field: str) -> Ruleset | None:
+    def _of_field(self, predictor: str | None, field: str) -> Rules | None:
         """The rules for a field of a predictor; of one that is not known, of any."""
         ours = tuple(guard for guard in self._guards if is_about(guard, predictor, field))
-        return ruleset(ours) if ours else None
+        return self._rules(ours) if ours else None
 
     def contents(self, event: Event) -> tuple[Event, list[Guard]]:
         """The event with all that it contains guarded, its context apart, and what was found."""
@@ -70,9 +79,10 @@ class ScopeGuards:
         hits: list[Guard] = []
         for name, value in outputs.items():
             rules = self.of_field(predictor, name) if isinstance(name, str) else self.everything
-            key, found = self.value(name)
+            keys = None if self.everything is None else ValueGuard(self.everything)
+            key = name if keys is None else keys.key(name)
             guarded[key] = value
-            hits += found
+            hits += () if keys is None else keys.hits
             if rules is not None:
                 values = ValueGuard(rules)
                 guarded[key] = values.value(value)
@@ -82,12 +92,22 @@ class ScopeGuards:
         return (outputs, []) if same else (guarded, hits)
 
     def context(self, context: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Guard]]:
-        """The context of an event; what was found in it is told once."""
+        """The context of an event; what was found in it is told once.
+
+        What a server has put there stays: whose run it is decides who may see it.
+        """
         if context is NOTHING or self.everything is None:
             return context, []
         if (known := self._contexts.get(id(context))) is not None:
+            if known[1] is context:
+                self.clean = context
             return known[1], []
-        guarded, hits = self.value(context)
+        others = {name: v for name, v in context.items() if name not in SERVERS_OWN}
+        guarded, hits = self.value(others)
+        if guarded is others:
+            guarded = context
+        elif len(others) < len(context):
+            guarded = {**{name: context[name] for name in context.keys() - others}, **guarded}
         if len(self._contexts) >= MAX_CONTEXTS:
             self._contexts.clear()
         self._contexts[id(context)] = context, guarded

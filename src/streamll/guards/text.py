@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
-from streamll.guards.automaton import NEW
-from streamll.guards.forms import FORMS
-from streamll.guards.rules import Guard, Ruleset
+from streamll.guards.automaton import Way
+from streamll.guards.forms import FORMS, Piece, Writing
+from streamll.guards.rules import Guard, Ruleset, ruleset
 
 Form = Literal["plain", "json", "xml"]
 
@@ -30,29 +32,82 @@ class Run:
     closer: Guard | None
 
 
+class Held:
+    """The raw text that may not go out yet, by characters; each piece is looked at once."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[tuple[str, int]] = deque()
+        self._gone = 0  # characters of the first piece
+        self._written = 0  # pieces of one character written as several
+        self.chars = 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every character stands for itself."""
+        return not self._written
+
+    def add(self, raw: str, chars: int) -> None:
+        """Raw text of as many characters, or of one."""
+        self._pieces.append((raw, chars))
+        self._written += len(raw) != chars
+        self.chars += chars
+
+    def take(self, chars: int) -> str:
+        """The raw text of the first of them."""
+        taken: list[str] = []
+        self.chars -= chars
+        while chars > 0:
+            raw, count = self._pieces[0]
+            left = count - self._gone
+            if left > chars:
+                taken.append(raw[self._gone : self._gone + chars])
+                self._gone += chars
+                break
+            taken.append(raw[self._gone :])
+            self._written -= len(raw) != count
+            self._pieces.popleft()
+            self._gone = 0
+            chars -= left
+        return "".join(taken)
+
+
+FIRST = [0]
+SHORT = 256
+"""Characters of a text that is held in one piece."""
+
+
 class TextGuard:
     """One text under some rules: pieces in, what may go out.
 
     ``form`` says how the text is written: ``"plain"``, or the raw text of ``"json"`` or ``"xml"``,
-    whose escapes are read as the characters they stand for. What was found is put into ``hits``, for
-    the caller to take. Once a rule that drops, replaces or stops has found something the text is
-    ``closed``, by ``closed_by``, and gives nothing more.
+    whose escapes are read as the characters they stand for, and each string or element as a text of
+    its own. What was found is put into ``hits``, for the caller to take. Once a rule that drops,
+    replaces or stops has found something the text is ``closed``, by ``closed_by``, and gives nothing
+    more.
     """
 
     def __init__(self, rules: Ruleset, form: Form = "plain") -> None:
         self.hits: list[Hit] = []
         self.closed_by: Guard | None = None
         self._rules = rules
-        self._form = FORMS[form]()
+        self._automaton = rules.automaton
+        written = FORMS[form]
+        self._form: Writing | None = written() if written else None
+        self._whole: list[str] | None = [] if rules.held else None  # for rules that see whole texts
+        self._runs: list[Run] = []  # found, and not masked yet
+        self._mask_end = -1  # where the last run that was masked ended
+        self._shift = 0  # characters that went out beyond those that are decided
+        self._length = 0  # characters read
         self._node = rules.automaton.start
-        self._starts: list[int] = []
-        self._length = 0
-        self._held: list[str] = []  # the raw text of each character from `_out` on
-        self._chars: list[str] = []  # what they are, if whole texts are looked at
-        self._out = 0
-        self._in_mask = False  # the last thing that went out is a mask
-        self._released = 0
-        self._runs: list[Run] = []
+        # In short: nothing was found, and all that is held is a short plain text, in which all that
+        # is live began. `_tail` is that text, and `_ranks` are where it began in the last piece.
+        self._in_short = self._whole is None
+        self._tail = ""
+        self._ranks: list[int] = []
+        # At length, if not in short:
+        self._starts: list[int] = []  # of what is live, by rank
+        self._out = 0  # characters decided: out, or masked
+        self._held = Held()
 
     @property
     def closed(self) -> bool:
@@ -61,112 +116,255 @@ class TextGuard:
 
     def feed(self, text: str) -> str:
         """Takes the next piece; returns what can go out, masks included."""
-        if self.closed:
-            return ""
-        for char, raw in self._form.read(text):
-            self._read(char, raw)
-        return "" if self._rules.held else self._release(self._low())
+        if self._in_short and text and (self._form is None or self._form.is_plain(text)):
+            node = self._node
+            move = node.moves.get(text[0]) if node.ranks else None
+            ways = move.to.after if move is not None and move.quiet else node.ways
+            way = ways.get(text) or self._automaton.way(node, text)
+            if way.is_clear:
+                self._node = way.to
+                self._length += way.length
+                self._ranks = way.ranks
+                out = self._tail + way.out
+                self._tail = way.tail
+                return out
+            if way.is_more and len(self._tail) < SHORT:
+                return self._hold_more(way, text)
+        return self._feed_at_length(text)
 
     def finish(self) -> str:
         """The text has ended: returns the rest of it."""
-        if self.closed:
-            return ""
-        for char, raw in self._form.finish():
-            self._read(char, raw)
-        for rank, rule, back in self._rules.automaton.finish(self._node):
-            self._found(self._starts[rank], self._length - back, (rule,), rule)
-        self._look_at_whole()
-        self._starts = []
-        return self._release(self._length)
+        self._go_on_at_length()
+        rest = "" if self._form is None else self._read_written(self._form.finish())
+        return rest + self._end()
 
-    def _read(self, char: str, raw: str) -> None:
+    def _feed_at_length(self, text: str) -> str:
+        if self.closed_by is not None or not text:
+            return ""
+        self._go_on_at_length()
+        if self._form is None or self._form.is_plain(text):
+            self._read(text)
+            self._held.add(text, len(text))
+            out = self._release(self._low())
+        else:
+            out = self._read_written(self._form.read(text)) + self._release(self._low())
+        self._go_on_in_short()
+        return out
+
+    def _hold_more(self, way: Way, text: str) -> str:
+        """Goes on in short where the earliest of what is live stays so."""
+        self._node = way.to
+        self._length += way.length
+        ranks = self._ranks
+        if way.ranks != FIRST:
+            new = ranks[0] - len(self._tail) + 1
+            self._ranks = [ranks[rank] if rank >= 0 else new + rank for rank in way.ranks]
+        elif len(ranks) > 1:
+            self._ranks = ranks[:1]
+        self._tail += text
+        return ""
+
+    def _go_on_at_length(self) -> None:
+        if not self._in_short:
+            return
+        self._in_short = False
+        self._out = self._length - len(self._tail)
+        if self._ranks:
+            first = self._out + self._ranks[0]
+            self._starts = [first - rank for rank in self._ranks]
+        if self._tail:
+            self._held.add(self._tail, len(self._tail))
+            self._tail = ""
+
+    def _go_on_in_short(self) -> None:
+        if self._runs or self._whole is not None or self.closed or self._held.chars > SHORT:
+            return
+        if (self._starts and self._starts[0] != self._out) or not self._held.is_plain:
+            return
+        self._in_short = True
+        self._tail = self._held.take(self._held.chars)
+        self._ranks = [~(start - self._out) for start in self._starts]
+        self._starts = []
+
+    def _read(self, text: str) -> None:
+        """Moves on by some characters."""
         at = self._length
-        move = self._node.moves.get(char) or self._rules.automaton.move(self._node, char)
-        if move.found is not None:
-            rank, rule, covers, rules = move.found
-            start = at if rank == NEW else self._starts[rank]
-            self._found(start, at + 1 if covers else at, rules, rule)
-        self._starts = [at if rank == NEW else self._starts[rank] for rank in move.ranks]
-        self._node = move.to
-        self._held.append(raw)
-        if self._rules.held:
-            self._chars.append(char)
-        self._length = at + 1
+        way = self._automaton.way(self._node, text)
+        self._length = at + way.length
+        self._node = way.to
+        if self._whole is not None:
+            self._whole.append(text)
+        starts = self._starts
+        for rank, end, found in way.found:
+            start = starts[rank] if rank >= 0 else at + ~rank
+            self._found(start, at + end, found.rule, found.rules)
+        self._starts = [starts[rank] if rank >= 0 else at + ~rank for rank in way.ranks]
 
     def _low(self) -> int:
+        """The first character that is not decided."""
+        if self._whole is not None:
+            return self._out
         return self._starts[0] if self._starts else self._length
 
-    def _found(self, start: int, end: int, rules: tuple[int, ...], rule: int) -> None:
+    def _read_written(self, pieces: Iterable[Piece]) -> str:
+        out: list[str] = []
+        for chars, raw in pieces:
+            if self.closed_by is not None:
+                break
+            if chars:
+                self._read(chars)
+                self._held.add(raw, len(chars))
+            else:
+                out.append(self._end())
+                out.append(self._cross(raw))
+        return "".join(out)
+
+    def _cross(self, border: str) -> str:
+        """What follows is a text of its own."""
+        if self.closed_by is not None:
+            return ""
+        self._node = self._automaton.start
+        self._starts = []
+        self._mask_end = -1
+        self._shift += len(border)
+        return border
+
+    def _end(self) -> str:
+        """The text ends here: everything is decided."""
+        if self.closed_by is not None:
+            return ""
+        for rank, rule, back in self._automaton.finish(self._node):
+            self._found(self._starts[rank], self._length - back, rule, (rule,))
+        self._look_at_whole()
+        return self._release(self._length)
+
+    # What was found
+
+    def _found(self, start: int, end: int, rule: int, rules: tuple[int, ...]) -> None:
         guards = self._rules.found
         closer = next((guards[each] for each in rules if guards[each].action != "mask"), None)
         self._cover(Run(start, end, guards[rule], closer))
 
     def _cover(self, run: Run) -> None:
-        """Adds a run at the end of all; those that it overlaps or touches become one with it."""
+        """Adds a run; those that it overlaps or touches become one with it."""
         while self._runs and self._runs[-1].end >= run.start:
             run = _joined(self._runs.pop(), run)
         self._runs.append(run)
 
     def _look_at_whole(self) -> None:
-        if not self._rules.held:
+        if self._whole is None:
             return
-        text = "".join(self._chars)
+        text = "".join(self._whole)
+        self._whole.clear()
+        first = self._length - len(text)
         found = [
-            Run(*match.span(), guard, None if guard.action == "mask" else guard)
+            Run(first + start, first + end, guard, None if guard.action == "mask" else guard)
             for guard in self._rules.held
-            for match in guard.compiled.finditer(text)
-            if match.end() > match.start()
+            for start, end in guard.spans(text)
         ]
         runs = sorted([*self._runs, *found], key=lambda run: run.start)
         self._runs = []
         for run in runs:
             self._cover(run)
 
+    # What goes out
+
     def _release(self, low: int) -> str:
-        parts: list[str] = []
+        """What goes out if all before ``low`` is decided."""
+        out: list[str] = []
         done = 0
         for run in self._runs:
-            if run.start > low or self.closed:
+            if run.start > low or self.closed_by is not None:
                 break
-            self._emit(run, parts)
+            out.append(self._instead_of(run))
             done += 1
         del self._runs[:done]
-        if not self.closed:
-            self._plain(low, parts)
-        return "".join(parts)
+        if self.closed_by is None and low > self._out:
+            out.append(self._to(low))
+        return "".join(out)
 
-    def _emit(self, run: Run, parts: list[str]) -> None:
-        inside = self._in_mask and run.start <= self._out
-        if not inside:
-            self._plain(run.start, parts)
+    def _instead_of(self, run: Run) -> str:
+        """The text before the run, and its mask if it does not go on with the last one."""
+        out = ""
+        if run.start > self._mask_end:
+            out = self._to(run.start)
             if run.guard.action == "mask":
-                self.hits.append(Hit(run.guard, self._released))
-                self._put(self._form.mask(run.guard.mask), parts)
-            self._in_mask = True
+                out += self._mask(run.guard)
         self._skip(run.end)
+        self._mask_end = run.end
         if run.closer is not None:
-            self.hits.append(Hit(run.closer, self._released))
+            self._hit(run.closer)
             self.closed_by = run.closer
+        return out
 
-    def _plain(self, to: int, parts: list[str]) -> None:
-        if to > self._out:
-            self._put("".join(self._held[: to - self._out]), parts)
-            self._skip(to)
-            self._in_mask = False
+    def _mask(self, guard: Guard) -> str:
+        self._hit(guard)
+        mask = guard.mask if self._form is None else self._form.mask(guard.mask)
+        self._shift += len(mask)
+        return mask
 
-    def _put(self, text: str, parts: list[str]) -> None:
-        parts.append(text)
-        self._released += len(text)
+    def _hit(self, guard: Guard) -> None:
+        self.hits.append(Hit(guard, self._out + self._shift))
 
     def _skip(self, to: int) -> None:
         if to > self._out:
-            del self._held[: to - self._out]
+            self._held.take(to - self._out)
+            self._shift -= to - self._out
             self._out = to
+
+    def _to(self, place: int) -> str:
+        free = place - self._out
+        self._out = place
+        return self._take(free)
+
+    def _take(self, free: int) -> str:
+        raw = self._held.take(free)
+        self._shift += len(raw) - free
+        return raw
 
 
 def _joined(run: Run, later: Run) -> Run:
     first = later if later.start < run.start else run
     return Run(first.start, max(run.end, later.end), first.guard, run.closer or later.closer)
+
+
+class GuardedText(Protocol):
+    """What texts under any rules have in common with a ``TextGuard``."""
+
+    hits: list[Hit]
+    closed_by: Guard | None
+
+    def feed(self, text: str) -> str: ...
+    def finish(self) -> str: ...
+
+
+class Rules(Protocol):
+    """Guards, as what guards texts."""
+
+    @property
+    def only_texts(self) -> bool:
+        """Whether numbers, and keys that are mere names, are no texts to them."""
+
+    def begin(self, form: Form = "plain") -> GuardedText:
+        """A text that comes in pieces."""
+
+    def whole(self, text: str, form: Form = "plain") -> tuple[str, list[Hit]]:
+        """What may go out of a text that is all there, and what was found."""
+
+
+class ExactRules:
+    """The guards that find by themselves what they forbid."""
+
+    only_texts = False
+
+    def __init__(self, guards: tuple[Guard, ...]) -> None:
+        self._rules = ruleset(guards)
+
+    def begin(self, form: Form = "plain") -> GuardedText:
+        return TextGuard(self._rules, form)
+
+    def whole(self, text: str, form: Form = "plain") -> tuple[str, list[Hit]]:
+        return guard_text(self._rules, text, form)
 
 
 def guard_text(rules: Ruleset, text: str, form: Form = "plain") -> tuple[str, list[Hit]]:

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from streamll.core import events as ev
 from streamll.core.events import Event
 from streamll.core.parsing.values.builder import COMPLETE, PARTIAL, Pointer
-from streamll.guards.rules import Guard, Ruleset
-from streamll.guards.text import Form, TextGuard
+from streamll.guards.rules import Guard
+from streamll.guards.text import Form, GuardedText, Rules
 from streamll.guards.values import ValueGuard
 
 
@@ -36,18 +36,22 @@ def notice(event: Event, guard: Guard, **where: Any) -> ev.Guarded:
 class Pieces:
     """One text that comes in pieces. ``attribute`` is what an event calls its piece."""
 
-    def __init__(self, rules: Ruleset, attribute: str, form: Form, field: str | None) -> None:
-        self.guard = TextGuard(rules, form)
+    def __init__(self, rules: Rules, attribute: str, form: Form, field: str | None) -> None:
+        self.guard = rules.begin(form)
         self.last: Event | None = None
         self._attribute = attribute
         self._field = field
-        self._passed = 0  # characters that were let go
+        self.passed = 0  # characters that were let go
+        self.fed: str | None = None  # what the guard has made of the next piece already
         self._ended = False
 
     def feed(self, event: Any) -> list[Event]:
         """What may leave once this piece has come."""
         self.last = event
-        return self._let_go(event, self.guard.feed(getattr(event, self._attribute)))
+        text, self.fed = self.fed, None
+        if text is None:
+            text = self.guard.feed(getattr(event, self._attribute))
+        return self._let_go(event, text)
 
     def finish(self, timestamp: float) -> list[Event]:
         """What may leave because the text has ended."""
@@ -66,7 +70,7 @@ class Pieces:
             )
             self.guard.hits.clear()
         if text or not self._needs_text(event):
-            self._passed += len(text)
+            self.passed += len(text)
             same = text == getattr(event, self._attribute)
             events.append(event if same else replace(event, **{self._attribute: text}))
         return events
@@ -74,7 +78,7 @@ class Pieces:
     def _where(self, offset: int) -> dict[str, Any]:
         if self._field is None:
             return {}
-        return {"field": self._field, "offset": offset - self._passed}
+        return {"field": self._field, "offset": offset - self.passed}
 
     def _needs_text(self, event: Any) -> bool:
         """Whether an event without text would say nothing."""
@@ -84,7 +88,7 @@ class Pieces:
 class LooseText(Pieces):
     """A text that belongs to no field; ``first`` is an event with its first piece."""
 
-    def __init__(self, rules: Ruleset, first: Event) -> None:
+    def __init__(self, rules: Rules, first: Event) -> None:
         is_call = isinstance(first, ev.ToolCallDelta)
         attribute, form = ("arguments", "json") if is_call else ("text", "plain")
         super().__init__(rules, attribute, form, None)  # type: ignore[arg-type]
@@ -101,21 +105,26 @@ class LooseText(Pieces):
 class FieldText:
     """An output field of one attempt, under the rules that are about it."""
 
-    def __init__(self, rules: Ruleset, name: str, form: Form) -> None:
+    def __init__(self, rules: Rules, name: str, form: Form) -> None:
         self._rules = rules
         self._name = name
         self._form = form
-        self._tokens = Pieces(rules, "token", form, name)
-        self._leaf: tuple[Pointer, TextGuard] | None = None  # the text of a value that is open
+        self.tokens = Pieces(rules, "token", form, name)
+        self._leaf: tuple[Pointer, GuardedText] | None = None  # the text of a value that is open
         self._reported: set[str] = set()  # rules that readers were told of
         self._ended = False
         self._closed_by: Guard | None = None
 
     # --- tokens ---------------------------------------------------------------------------------
 
+    @property
+    def is_open(self) -> bool:
+        """Whether more tokens may come and go out."""
+        return not self._ended and self._closed_by is None
+
     def token(self, event: ev.TokenEvent) -> list[Event]:
         if event.token:
-            return [] if self._closed_by is not None else self._seen(self._tokens.feed(event))
+            return [] if self._closed_by is not None else self._seen(self.tokens.feed(event))
         if event.finish_reason is None:  # the whole text is empty
             return [event]
         return [*self._rest(event), event]
@@ -129,11 +138,11 @@ class FieldText:
     def _rest(self, event: Event) -> list[Event]:
         if self._closed_by is not None:
             return []
-        return self._seen(self._tokens.finish(event.timestamp))
+        return self._seen(self.tokens.finish(event.timestamp))
 
     def _seen(self, events: list[Event]) -> list[Event]:
-        if self._tokens.guard.closed_by is not None:
-            self._closed_by = self._tokens.guard.closed_by
+        if self.tokens.guard.closed_by is not None:
+            self._closed_by = self.tokens.guard.closed_by
         self._reported.update(event.rule for event in events if isinstance(event, ev.Guarded))
         return events
 
@@ -154,7 +163,7 @@ class FieldText:
     def _grow(self, event: ev.FieldPartial, pointer: Pointer) -> list[Event]:
         """A text in the value that comes piece by piece."""
         if not event.append or self._leaf is None or self._leaf[0] != event.pointer:
-            self._leaf = (event.pointer, TextGuard(self._rules))
+            self._leaf = (event.pointer, self._rules.begin())
         guard = self._leaf[1]
         text = guard.feed(event.value)
         if event.state == COMPLETE:

@@ -11,9 +11,11 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from streamll.core.jsonable import render
-from streamll.guards.rules import Guard, Ruleset
-from streamll.guards.text import Form, guard_text
+from streamll.guards.rules import Guard
+from streamll.guards.text import Form, Rules
 
+ESCAPED: tuple[tuple[Form, str], ...] = (("json", "\\"), ("xml", "&"))
+"""Forms in which some characters are written as others, and how these begin."""
 MAX_DEPTH = 200
 """Nesting beyond which a value becomes the name of its type; so does one that contains itself."""
 
@@ -21,7 +23,7 @@ MAX_DEPTH = 200
 class ValueGuard:
     """Guards the values of one event; ``hits`` are the guards that have found something in them."""
 
-    def __init__(self, rules: Ruleset) -> None:
+    def __init__(self, rules: Rules) -> None:
         self.hits: list[Guard] = []
         self._rules = rules
         self._path: set[int] = set()
@@ -32,8 +34,19 @@ class ValueGuard:
         return next((guard for guard in self.hits if guard.action != "mask"), None)
 
     def text(self, text: str, form: Form = "plain") -> str:
-        """A whole text: with masks, empty where it is dropped, another where it is replaced."""
-        shown, hits = guard_text(self._rules, text, form) if text else (text, [])
+        """A whole text: with masks, empty where it is dropped, another where it is replaced.
+
+        One that may be written in JSON or XML, as prompts are in part, is read so as well.
+        """
+        shown = self._as(form, text)
+        if form == "plain" and not self._rules.only_texts:
+            for written, sign in ESCAPED:
+                if sign in shown:
+                    shown = self._as(written, shown)
+        return shown
+
+    def _as(self, form: Form, text: str) -> str:
+        shown, hits = self._rules.whole(text, form) if text else (text, [])
         for hit in hits:
             if hit.guard not in self.hits:
                 self.hits.append(hit.guard)
@@ -85,6 +98,8 @@ class ValueGuard:
         return self._in_place_of(key, text)
 
     def _in_place_of(self, value: Any, text: str) -> Any:
+        if self._rules.only_texts and (text.isidentifier() or type(value) in (int, float)):
+            return value
         shown = self.text(text)
         return value if shown is text else shown
 

@@ -176,7 +176,7 @@ class Runner:
                         with contextlib.suppress(StreamCancelled):
                             await events.result()
                     except Exception as error:  # noqa: BLE001 - the run's last event has it
-                        log_failure(name, run_id, error)
+                        log_failure(name, run_id, error, guarded=events.is_guarded)
                     finally:
                         del self.running[run_id]
         except Exception as error:
@@ -385,12 +385,13 @@ def chat_key(chat: str) -> str:
 # --- what is logged of a program that raised ------------------------------------------------------
 
 
-def log_failure(program: str, run_id: str, error: BaseException) -> None:
+def log_failure(program: str, run_id: str, error: BaseException, *, guarded: bool = False) -> None:
     """Log an error's type and place, and not its message, which may hold what a user asked.
 
-    At level DEBUG (``streamll serve --debug``) the whole traceback is logged.
+    At level DEBUG (``streamll serve --debug``) the whole traceback is logged, unless the run was
+    ``guarded``: its error may quote what guards have kept back.
     """
     place = own_place(error)
     what = type(error).__name__ + (f" at {place}" if place else ", outside the program's own code")
-    shown = error if logger.isEnabledFor(logging.DEBUG) else None
+    shown = error if logger.isEnabledFor(logging.DEBUG) and not guarded else None
     logger.warning("run %s of %s failed: %s", run_id, program, what, exc_info=shown)

@@ -215,6 +215,18 @@ class _RunSpans(EventVisitor):
         about = {"streamll.question.id": event.question_id, **about}
         asking.span.add_event(f"streamll.{event.event_type}", about, _ns(event.timestamp))
 
+    # --- guards ---------------------------------------------------------------------------------
+
+    def on_guarded(self, event: ev.Guarded) -> None:
+        """A span event of the call whose text it was."""
+        about = {
+            f"streamll.guard.{each}": getattr(event, each) for each in ("rule", "kind", "action")
+        }
+        if event.field is not None:
+            about["streamll.field"] = event.field
+        speaking = self._open.get(event.call_id) or self._root
+        speaking.span.add_event("streamll.guarded", about, _ns(event.timestamp))
+
     # --- LM calls -------------------------------------------------------------------------------
 
     def on_lm_start(self, event: ev.LMStart) -> None:

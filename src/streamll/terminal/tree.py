@@ -7,6 +7,7 @@ colours or files, and the clock is passed in.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,6 +58,7 @@ class StepNode:
     items: list[StepNode | TextNode | NoteNode] = field(default_factory=list)
     texts: dict[tuple[Any, ...], TextNode] = field(default_factory=dict)
     parent: StepNode | None = None
+    kept_back: Counter[tuple[str, str]] = field(default_factory=Counter)  # by action and rule
     progress: tuple[int, int] | None = None  # how many of how many are done
 
     @property
@@ -345,6 +347,9 @@ class RunTree(EventVisitor):
 
     def on_refusal(self, event: ev.Refusal) -> None:
         self._text(event, "refusal", "warning").content.append(event.text)
+
+    def on_guarded(self, event: ev.Guarded) -> None:
+        self.step_of(event).kept_back[event.action, event.rule] += 1
 
     on_reply_part = _note("citation", words.part)
     on_citation = _note("citation", words.citation)

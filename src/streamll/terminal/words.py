@@ -159,6 +159,21 @@ def guarded(event: ev.Guarded) -> str:
     return " · ".join(tx.one_line(each, 80) for each in (event.rule, *where) if each)
 
 
+_KEPT = {"mask": "masked", "drop": "dropped", "replace": "replaced", "stop": "stopped by"}
+
+
+def kept_back(counts: Mapping[tuple[str, str], int]) -> str:
+    """``masked: emails ×2, names · dropped: keys``, of how often which action of which rule."""
+    rules: dict[str, list[str]] = {}
+    for (action, rule), count in counts.items():
+        times = f" ×{count}" if count > 1 else ""
+        rules.setdefault(action, []).append(tx.one_line(rule, 80) + times)
+    return " · ".join(
+        f"{_KEPT.get(action, tx.one_line(action, 80))}: {', '.join(names)}"
+        for action, names in rules.items()
+    )
+
+
 def question(event: ev.Question) -> str:
     """What is asked, with the arguments of the call that is to be allowed."""
     said = tx.one_line(event.text)

@@ -41,7 +41,8 @@ def record(path: str | os.PathLike[str]) -> Iterator[Path]:
     An existing file at ``path`` is replaced. Programs are streamed as under ``watch()``; DSPy's cache is
     replaced by an empty one, so that every request is made. The file has the provider's replies and
     what events show; of prompts only a digest, and no credentials. ``streamll.configure(redact=…)``
-    applies to the events, not to the replies.
+    applies to the events, not to the replies. Replies to calls under guards are not recorded: their
+    events are, as the guards have left them, and such a file can be watched again but not replayed.
 
     Covers language models and embedders that DSPy calls with its own provider client or through
     LiteLLM.
@@ -175,10 +176,16 @@ class RecordedServer(PracticeServer):
 
     def _steps(self, record: RecordedRequest, wire: PracticeWire | None) -> list[Step]:
         queue = self.queues.get(record_file.digest(record.path, record.body))
-        if queue:
-            return list(steps_of(queue.popleft(), self.speed))
+        exchange = queue.popleft() if queue else None
+        if exchange is not None and not exchange.guarded:
+            return list(steps_of(exchange, self.speed))
         problem = "the recording has no further reply to this request"
-        if queue is None:
+        if exchange is not None:
+            problem = (
+                "the reply to this request was not recorded: guards were at work. Record it again "
+                "without them"
+            )
+        elif queue is None:
             problem = (
                 "the recording has no such request: the program has changed, or requests a "
                 "stream where it did not. Record it again"

@@ -9,6 +9,8 @@ one HTTP exchange with a provider, numbered by ``id``; ``after`` is seconds sinc
     {"v": 1, "record": "chunk", "id": 0, "after": 0.33, "text": "data: {…}\n\n"}
     {"v": 1, "record": "end", "id": 0, "after": 1.25}          or "cut", with the "error"'s type
 
+Of a call under guards there is the ``request``, with ``"guarded": true``, and nothing of the reply.
+
 A chunk that is not UTF-8 has its bytes in ``base64``. Of a request only a digest is kept, and of
 the headers a few harmless ones: prompts and credentials are not in the file.
 """
@@ -100,6 +102,7 @@ class RecordingWriter:
         self._file = path.open("ab", buffering=0)
         self._lock = threading.Lock()
         self._numbers = itertools.count()
+        self._has_guarded = False
 
     def tap(self, request: Any) -> tuple[Any, ExchangeWriter | None]:
         """The request as it is, and who writes its reply down: nobody if it is not a model's."""
@@ -108,10 +111,22 @@ class RecordingWriter:
         except msgspec.DecodeError:
             return request, None
         path, number = urlsplit(request.url).path, next(self._numbers)
-        writer = ExchangeWriter(self, number)
         line = {"path": path, "model": content.get("model"), "digest": digest(path, content)}
-        self.write({"record": "request", "id": number, "timestamp": time.time(), **line})
-        return request, writer
+        guarded = {"guarded": True} if is_guarded() else {}
+        self.write({"record": "request", "id": number, "timestamp": time.time(), **line, **guarded})
+        if guarded:
+            self._warn_of_guards()
+            return request, None
+        return request, ExchangeWriter(self, number)
+
+    def _warn_of_guards(self) -> None:
+        if not self._has_guarded:
+            self._has_guarded = True
+            logger.warning(
+                "the recording %s has no replies to calls under guards: it can be watched, and not "
+                "replayed (logged once)",
+                self._path,
+            )
 
     def write(self, line: dict[str, Any]) -> None:
         text = memoryview(msgspec.json.encode({"v": FORMAT_VERSION, **line}) + b"\n")
@@ -128,6 +143,15 @@ class RecordingWriter:
             self._file.close()
 
 
+def is_guarded() -> bool:
+    """Whether guards are at work where this is called: in a captured call, or for all of them."""
+    from streamll.capture.run.scope import current_scope
+    from streamll.configuration import configuration
+
+    scope = current_scope()
+    return bool(configuration.guards if scope is None else scope.guards)
+
+
 @dataclass
 class RecordedExchange:
     """One request and what came back: ``chunks`` are ``(seconds after the request, bytes)``."""
@@ -141,6 +165,8 @@ class RecordedExchange:
     chunks: list[tuple[float, bytes]] = field(default_factory=list)
     over_after: float | None = None
     complete: bool = False
+    guarded: bool = False
+    """What came back is not in the recording."""
 
 
 def recorded_events(
@@ -181,7 +207,9 @@ def recorded_exchanges(path: str | os.PathLike[str]) -> list[RecordedExchange]:
 def _add(exchanges: dict[int, RecordedExchange], line: dict[str, Any]) -> None:
     kind, number = line["record"], line["id"]
     if kind == "request":
-        exchanges[number] = RecordedExchange(line["path"], line["model"], line["digest"])
+        exchange = RecordedExchange(line["path"], line["model"], line["digest"])
+        exchange.guarded = bool(line.get("guarded"))
+        exchanges[number] = exchange
         return
     exchange, after = exchanges[number], float(line["after"])
     if kind == "reply":

@@ -1,4 +1,4 @@
-"""The page in 30 lines, in a real browser: tokens while they come, reload, stop."""
+"""The page in 30 lines, in a real browser: tokens while they come, reload, stop; and the guarded one."""
 
 from __future__ import annotations
 
@@ -30,13 +30,24 @@ def page(browser):
 
 
 @pytest.fixture
-def server(serve, lm, log, monkeypatch):
+def example(monkeypatch):
+    """``example(name)``: an example as a module."""
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    spec = importlib.util.spec_from_file_location("fastapi_app", EXAMPLES / "fastapi_app.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield serve(module.make_app(log))
-    sys.modules.pop("_model", None)
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    yield load
+    for name in ("_model", "fastapi_app"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def server(serve, lm, log, example):
+    return serve(example("fastapi_app").make_app(log))
 
 
 def answer_of(page):
@@ -100,3 +111,21 @@ def test_markup_in_an_answer_is_text(page, server, practice):
     wait_for(page, "run.end")
     assert answer_of(page).startswith("<img src=x")
     assert dialogs == []
+
+
+def test_the_guarded_page_shows_what_leaves_beside_what_the_model_writes(
+    page, serve, lm, practice, example
+):
+    guarded = example("guarded_page")
+    practice.respond(lambda _: guarded.REPLY)
+    page.goto(serve(guarded.make_app()).url)
+    page.click("button")
+    wait_for(page, "kept back: card_numbers, emails, project")
+    page.wait_for_function("() => !document.querySelector('p.now')")
+    written = guarded.REPLY.text["answer"]
+    assert page.text_content("#open") == written
+    masks = {"4111 1111 1111 1111": "card", "ada@example.org": "address", "Bluebird": "project"}
+    for secret, mask in masks.items():
+        written = written.replace(secret, mask)
+    assert page.text_content("#guarded") == written
+    assert page.locator("mark").all_text_contents() == [*masks.values()]

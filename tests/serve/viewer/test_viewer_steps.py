@@ -9,6 +9,7 @@ from msgspec.structs import replace
 import streamll
 from serve.runs import CALL, ROOT, SECOND, TOOL, Scribe
 from streamll.core import events as ev
+from streamll.guards import Words
 from streamll.serve.report import report_html
 from streamll.testing import Fault, Reply
 
@@ -84,6 +85,26 @@ def test_no_text_of_a_run_is_there_three_times(practice, report):
     assert page.text_content("#output").count(system) == 2
     whole = [message.text_content() for message in page.locator(".message .text").all()]
     assert sum(len(each) for each in whole) > 6000
+
+
+def test_what_guards_kept_back_stands_in_the_card_of_its_call_and_is_counted(practice, report):
+    practice.script({"answer": "Ask Ada, or Bob, or Ada's sister.", "note": "A secret."})
+    names = Words(["ada", "bob"], name="<names>", mask="▒▒▒")
+    guards = [names, Words(["secret"], action="drop")]
+    qa = dspy.Predict("question -> answer, note")
+    with (
+        streamll.configure(include=["inputs"]),
+        dspy.context(lm=practice.lm(cache=False)),
+        streamll.stream(qa, guards=guards)(question="Whom does Ada know?") as stream,
+    ):
+        page = report([*stream])
+    page.wait_for_selector("#status[data-status=ended]")
+    assert page.locator(".card > .guarded").all_text_contents() == [
+        "masked: <names> ×4 · dropped: words"
+    ]
+    assert page.locator(".remark.guarded").all_text_contents() == ["masked: <names>"]
+    assert "Kept back6" in page.text_content("#stats")
+    assert "Ask ▒▒▒, or ▒▒▒, or ▒▒▒'s sister." in page.text_content("#output")
 
 
 def test_attempts_can_be_seen_side_by_side_and_a_result_is_a_text(practice, report):

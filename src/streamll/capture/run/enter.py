@@ -12,8 +12,8 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import dspy
@@ -25,6 +25,8 @@ from streamll.capture.run.run import Run
 from streamll.capture.run.scope import SCOPE_KEY, Scope, check_cancelled, current_scope
 from streamll.configuration import Receiver, configuration
 from streamll.core.errors import Unwind, logger
+from streamll.flow.waiting import running_loop
+from streamll.guards.checks import inside_check
 
 CATCH_UP_TIMEOUT_S = 1.0
 """How long an outermost call waits at its end for local sinks to handle its events."""
@@ -64,6 +66,8 @@ def captured(scope: Scope, inputs: Inputs) -> Iterator[None]:
         raise
     else:
         run.succeed(scope, scope.value)
+        if (stopped := scope.stopped) is not None:  # by what the run's last event was to show
+            raise stopped
     finally:
         active_runs.discard(run.run_id)
 
@@ -80,18 +84,56 @@ def _stopped_by_guards(scope: Scope) -> Iterator[None]:
         raise stopped
 
 
+@contextmanager
+def settled(scope: Scope) -> Iterator[None]:
+    """Run a block in which ``scope`` ends, and wait for what checks then still hold back of it.
+
+    A run may be stopped while that is waited for: then this raises why.
+    """
+    has_waited = False
+    try:
+        yield
+    finally:
+        settling = scope.run.settling
+        has_waited = settling is not None and settling.wait(scope)
+    if has_waited:
+        _raise_if_stopped(scope)
+
+
+@asynccontextmanager
+async def settled_async(scope: Scope) -> AsyncIterator[None]:
+    """The same on an event loop, on which async checks of the run are asked."""
+    has_waited = False
+    if scope.parent is None:
+        scope.run.loop = running_loop()
+    try:
+        yield
+    finally:
+        settling = scope.run.settling
+        has_waited = settling is not None and await settling.wait_async(scope)
+    if has_waited:
+        _raise_if_stopped(scope)
+
+
+def _raise_if_stopped(scope: Scope) -> None:
+    if scope.parent is None and scope.reason is not None:
+        raise scope.reason
+
+
 def call_captured(
     original: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Inputs
 ) -> Any:
     scope = _scope_of_call(instance)
     if scope is None:
         return original(instance, *args, **kwargs)
+    if scope.parent is not None:
+        with captured(scope, {}):
+            return scope.returned(original(instance, *args, **kwargs))
     try:
-        with captured(scope, inputs_of(args, kwargs)):
+        with settled(scope), captured(scope, inputs_of(args, kwargs)):
             scope.returned(original(instance, *args, **kwargs))
     finally:
-        if scope.parent is None:
-            catch_up(scope.receivers)
+        catch_up(scope.receivers)
     return scope.value
 
 
@@ -101,11 +143,15 @@ async def acall_captured(
     scope = _scope_of_call(instance)
     if scope is None:
         return await original(instance, *args, **kwargs)
+    if scope.parent is not None:
+        with captured(scope, {}):
+            return await scope.returned_async(await original(instance, *args, **kwargs))
     try:
-        with captured(scope, inputs_of(args, kwargs)):
-            scope.returned(await original(instance, *args, **kwargs))
+        async with settled_async(scope):
+            with captured(scope, inputs_of(args, kwargs)):
+                await scope.returned_async(await original(instance, *args, **kwargs))
     finally:
-        if scope.parent is None and not catch_up(scope.receivers, 0):
+        if not catch_up(scope.receivers, 0):
             await asyncio.to_thread(catch_up, scope.receivers)
     return scope.value
 
@@ -124,6 +170,7 @@ def enter_outermost(call_id: str, instance: Any, inputs: Inputs) -> None:
     """
     if (scope := _scope_of_call(instance)) is not None:
         block = contextlib.ExitStack()
+        block.enter_context(settled(scope))
         block.enter_context(captured(scope, inputs))
         _outermost[call_id] = scope, block
 
@@ -140,6 +187,8 @@ def leave_outermost(call_id: str, value: Any, error: BaseException | None) -> No
 
 def _scope_of_call(instance: Any) -> Scope | None:
     """The scope that a call of ``instance`` opens; ``None`` if it opens none."""
+    if inside_check.get():  # of a guard: no part of any run
+        return None
     check_cancelled()
     outer = current_scope()
     chosen = _options_for(instance, outer)

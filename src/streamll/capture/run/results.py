@@ -11,20 +11,32 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import dspy
 import msgspec
 import pydantic
 
 from streamll.core.errors import GuardStopped
-from streamll.guards import Guard, guard_text, ruleset
+from streamll.guards import Guard
+from streamll.guards.text import ExactRules, Rules
 
 LISTS = (list, tuple, set, frozenset)
+MakeRules = Callable[[tuple[Guard, ...]], Rules]
 
 
-def guarded_result(value: Any, guards: Iterable[Guard]) -> Any:
+@runtime_checkable
+class Maskable(Protocol):
+    """A result that knows how it is masked: a reply of ``streamll.chat``."""
+
+    def masked_by(self, mask: Callable[[Any], Any]) -> Any:
+        """It, or a copy, with ``mask`` applied to all that is content."""
+
+
+def guarded_result(value: Any, guards: Iterable[Guard], rules: MakeRules = ExactRules) -> Any:
     """``value`` as guards with ``result=True`` leave it: itself where they find nothing, or a copy.
+
+    ``rules`` makes of guards what finds what they forbid.
 
     Raises:
         GuardStopped: one of them forbids something that cannot be masked, or stops at anything.
@@ -33,18 +45,24 @@ def guarded_result(value: Any, guards: Iterable[Guard]) -> Any:
     if not ours:
         return value
     if isinstance(value, dspy.Prediction):
-        return _example(value, lambda fields: _masked_fields(fields, ours))
-    return masked(value, _of_field(ours, None))
+        return _example(value, lambda fields: _masked_fields(fields, ours, rules))
+    return masked(value, _of_field(ours, None), rules=rules)
 
 
-def masked(value: Any, guards: tuple[Guard, ...], field: str | None = None) -> Any:
+def masked(
+    value: Any, guards: tuple[Guard, ...], field: str | None = None, rules: MakeRules = ExactRules
+) -> Any:
     """``value``, which is in the ``field``, as all of these guards leave it; else likewise."""
-    return _Masking(guards, field).whole(value) if guards else value
+    return _Masking(rules(guards), field).whole(value) if guards else value
 
 
-def _masked_fields(fields: dict[str, Any], guards: tuple[Guard, ...]) -> dict[str, Any]:
+def _masked_fields(
+    fields: dict[str, Any], guards: tuple[Guard, ...], rules: MakeRules
+) -> dict[str, Any]:
     """The same dict, if nothing in it is forbidden."""
-    changed = {name: masked(value, _of_field(guards, name), name) for name, value in fields.items()}
+    changed = {
+        name: masked(value, _of_field(guards, name), name, rules) for name, value in fields.items()
+    }
     return changed if _differs(changed.values(), fields.values()) else fields
 
 
@@ -64,8 +82,8 @@ def _differs(changed: Iterable[Any], values: Iterable[Any]) -> bool:
 class _Masking:
     """Masks values under the same guards. What contains nothing forbidden stays the same object."""
 
-    def __init__(self, guards: tuple[Guard, ...], field: str | None = None) -> None:
-        self._rules = ruleset(guards)
+    def __init__(self, rules: Rules, field: str | None = None) -> None:
+        self._rules = rules
         self._field = field
         self._path: set[int] = set()
         self._last: Guard | None = None
@@ -95,7 +113,7 @@ class _Masking:
             self._path.discard(id(value))
 
     def _text(self, text: str) -> str:
-        shown, hits = guard_text(self._rules, text)
+        shown, hits = self._rules.whole(text)
         for hit in hits:
             self._last = hit.guard
             if hit.guard.action == "stop":
@@ -105,6 +123,8 @@ class _Masking:
         return shown if hits else text
 
     def _inside(self, value: Any) -> Any:
+        if isinstance(value, Maskable):
+            return value.masked_by(self.mask)
         if isinstance(value, dspy.Example):
             return _example(value, self._mapping)
         if isinstance(value, Mapping):

@@ -6,6 +6,7 @@ all receivers, so that each reader sees the run in the same order. Nothing in he
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import itertools
@@ -13,14 +14,14 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from time import time as now
 from typing import Any
 
 import msgspec
 
 from streamll.asking.questions import Questions
-from streamll.capture.inside_dspy import ACTIVE_CALL_ID
+from streamll.capture.inside_dspy import ACTIVE_CALL_ID, context_outside
 from streamll.capture.run.frames import Frame, ModuleNames
 from streamll.configuration import configuration, describe, included
 from streamll.context import get_context
@@ -64,17 +65,36 @@ class Run:
         self._failing: list[Callable[[Event], None]] = []  # receivers and token hooks that raise
         self.guarding: Any = None  # a ``guards.events.Guarding``, once a call has guards
         self._leaving = 0  # then: the next event's ``seq``
+        self._is_leaving = False
+        self.settling: Any = None  # then: a ``settling.Settling``
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """The event loop on which the outermost call is awaited, if it is one that is."""
 
     def guard(self, scope: CapturedCall) -> None:
         """From now on events pass guards, as ``scope`` has some: their ``seq`` is given as they leave."""
+        from streamll.capture.run.settling import Settling
         from streamll.guards.events import Guarding
 
         with self.lock:
             if self.guarding is None:
                 self._leaving = self._next_seq()
                 self._next_seq = lambda: self._leaving  # which it has, if it leaves at once
-                self.guarding = Guarding()
+                self.guarding = Guarding(self._checking)
+                self.settling = Settling(self)
                 *_, self._outermost = scope.enclosing()
+
+    def _checking(self) -> Any:
+        """What asks checks about the events, for the first check there is."""
+        from streamll.guards.checking import Checking
+        from streamll.guards.checks import Inquiries
+
+        inquiries = Inquiries(self.lock, context_outside, self.settling.tell_elsewhere)
+        inquiries.loop = self.loop
+        return Checking(inquiries, self._released, self._parent_of)
+
+    def _parent_of(self, call_id: str) -> str | None:
+        frame = self.frames.get(call_id)
+        return None if frame is None or frame.parent is None else frame.parent.call_id
 
     def publish(
         self, kind: type[Event], scope: CapturedCall, identity: Identity, /, **own: Any
@@ -93,8 +113,8 @@ class Run:
             if self.guarding is None:
                 self._deliver(event, scope)
                 return event
-            told = self._leave(self.guarding.feed(event, scope))
-        self._tell_token_hooks(told)
+            self._leave(self.guarding.feed(event, scope))
+        self.settling.tell()
         return event
 
     def publish_token(
@@ -112,11 +132,19 @@ class Run:
         with self.lock:
             if self.closed:
                 return
+            context = get_context()
+            place: tuple[str, int, int] | tuple[()] | None = None
+            if self.guarding is not None and token:
+                place = self.guarding.release(identity, field, token, context)
+                if place:
+                    token, index, offset = place
+                elif place is not None:
+                    return
             event = ev.TokenEvent(
                 seq=self._next_seq(),
                 timestamp=now(),
                 identity=identity,
-                context=get_context(),
+                context=context,
                 field=field,
                 token=token,
                 token_index=index,
@@ -126,11 +154,15 @@ class Run:
             )
             if self.guarding is None:
                 self._deliver(event, scope)
-                told: list[Leaving] = [(event, scope)] if scope.token_hooks and token else []
+            elif place:
+                self._leaving += 1
+                self._deliver(event, scope)
             else:
-                told = self._leave(self.guarding.feed(event, scope))
-        if told:
-            self._tell_token_hooks(told)
+                self._leave(self.guarding.feed(event, scope))
+        if self.guarding is not None and not place:
+            self.settling.tell()
+        elif scope.token_hooks and token:
+            self.call_token_hooks(event, scope)
 
     def publish_change(
         self, kind: type[Event], scope: CapturedCall, identity: Identity, /, **own: Any
@@ -138,7 +170,7 @@ class Run:
         """``publish`` for what takes text back, of which token hooks are told as well."""
         event = self.publish(kind, scope, identity, **own)
         if event is not None and self.guarding is None:
-            self._call_token_hooks(event, scope)
+            self.call_token_hooks(event, scope)
 
     def publish_custom(self, event: Event, scope: CapturedCall) -> None:
         """Give a program's own event its place in the run."""
@@ -157,23 +189,47 @@ class Run:
             if self.guarding is None:
                 self._deliver(event, scope)
                 return
-            told = self._leave(self.guarding.feed(event, scope))
-        self._tell_token_hooks(told)
+            self._leave(self.guarding.feed(event, scope))
+        self.settling.tell()
 
-    def _leave(self, leaving: list[Leaving]) -> list[Leaving]:
+    def _leave(self, leaving: list[Leaving]) -> None:
         """Guarded events leave: give them their order, and stop the run if a guard says so."""
-        told: list[Leaving] = []
+        is_nested, self._is_leaving = self._is_leaving, True
         for event, scope in leaving:
+            if event.closes == "run" and self.guarding.checking is not None:
+                event = self._as_it_is_now(event)  # noqa: PLW2901
             if event.seq != self._leaving:
                 event = msgspec.structs.replace(event, seq=self._leaving)  # noqa: PLW2901
             self._leaving += 1
             self._deliver(event, scope)
             if scope.token_hooks and self._is_for_token_hooks(event):
-                told.append((event, scope))
-        if (found := self.guarding.stopped) is not None and self._outermost.reason is None:
-            stopped = GuardStopped(found.rule, found.field, self.partial())
-            self._outermost.cancel(stopped)
-        return told
+                self.settling.will_tell(event, scope)
+        is_stopped = self._stop()
+        self._is_leaving = is_nested
+        if is_stopped:
+            self.abandon_checks()
+
+    def _stop(self) -> bool:
+        """Stop the run if a guard has said so; False if it is stopped already."""
+        found = self.guarding.stopped
+        if found is None or self._outermost.reason is not None:
+            return False
+        partial = {**self.partial(), **self.guarding.text_of(found)}
+        self._outermost.cancel(GuardStopped(found.rule, found.field, partial))
+        return True
+
+    def _as_it_is_now(self, event: Event) -> Event:
+        """The run's last event, which checks have held back."""
+        self._stop()
+        reason = self._outermost.reason
+        if type(event) is ev.RunEnd and self.closed and reason is not None:
+            name, message = describe(reason)
+            partial = getattr(reason, "partial", ev.NOTHING)
+            totals = {each: getattr(event, each) for each in ev.Totals.__struct_fields__}
+            return ev.RunError(error_type=name, message=message, partial=partial, **totals)
+        if isinstance(event, (ev.RunError, ev.RunCancelled)) and event.partial:
+            event = msgspec.structs.replace(event, partial=self.guarding.shown_of(event.partial))
+        return event
 
     def _is_for_token_hooks(self, event: Event) -> bool:
         if isinstance(event, ev.TokenEvent):
@@ -182,15 +238,16 @@ class Run:
             return bool(self.guarding.has_begun(event.identity))
         return isinstance(event, ev.FieldCorrected)
 
-    def _tell_token_hooks(self, told: Sequence[Leaving]) -> None:
-        for event, scope in told:
-            self._call_token_hooks(event, scope)
+    def _released(self) -> None:
+        """A verdict has come."""
+        self._leave(self.guarding.released())
+        self.settling.wake()
 
-    def settle(self, place: Any, events: Sequence[Event]) -> None:
-        """A verdict has come: these events come in the place that was held for it."""
-        with self.lock:
-            told = self._leave(self.guarding.settle(place, events))
-        self._tell_token_hooks(told)
+    def abandon_checks(self) -> None:
+        """What checks hold back leaves now, without what has no verdict."""
+        if self.guarding is not None and self.guarding.checking is not None:
+            with self.lock:
+                self.guarding.checking.abandon()
 
     def begin_field(self, scope: CapturedCall, identity: Identity, field: str, form: str) -> None:
         """Tell guards in which form the tokens of a field are written that is about to start."""
@@ -201,8 +258,8 @@ class Run:
         """Tell guards that a reply is complete."""
         if self.guarding is not None:
             with self.lock:
-                told = self._leave(self.guarding.finish_texts(identity, scope, now()))
-            self._tell_token_hooks(told)
+                self._leave(self.guarding.finish_texts(identity, scope, now()))
+            self.settling.tell()
 
     def _deliver(self, event: Event, scope: CapturedCall) -> None:
         approved = event if configuration.redact is None else configuration.approve(event)
@@ -219,7 +276,8 @@ class Run:
             name = type(getattr(put, "__self__", put)).__name__
             logger.warning("sink %s raised %s (logged once per run)", name, type(error).__name__)
 
-    def _call_token_hooks(self, event: Event, scope: CapturedCall) -> None:
+    def call_token_hooks(self, event: Event, scope: CapturedCall) -> None:
+        """Tell the hooks of ``scope`` of an event; what they raise is logged."""
         for hook in scope.token_hooks:
             try:
                 hook(event)
@@ -276,6 +334,10 @@ class Run:
         for inner, shutdown in list(self._connections.values()):
             if inner.is_within(scope):
                 shutdown()
+        if self.closed and scope.parent is None and not self._is_leaving:
+            self.abandon_checks()
+            if self.settling is not None:
+                self.settling.tell()
 
     def start(self, scope: CapturedCall, inputs: Any) -> None:
         self.publish(
@@ -304,8 +366,8 @@ class Run:
         with self.lock:
             if (questions := self.asked) is not None:
                 questions.end()
-            if self.guarding is not None:
-                self._leave(self.guarding.abandon())
+            if scope.is_cancelled or kind is ev.RunCancelled:
+                self.abandon_checks()
             for call in reversed(list(self._open_calls.values())):
                 call.abandon(UNFINISHED)
             for frame in reversed(list(self.frames.values())):
@@ -326,6 +388,8 @@ class Run:
             self.closed = True
             self.frames.clear()
             self._connections.clear()
+        if self.settling is not None:
+            self.settling.tell()
 
     def _close_frame(self, frame: Frame) -> None:
         """Close a call that outlived the program (``dspy.Parallel`` leaves stragglers behind)."""

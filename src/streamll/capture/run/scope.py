@@ -15,12 +15,15 @@ from typing import Any, Protocol
 from streamll.capture.inside_dspy import ACTIVE_COMPILES, setting
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.frames import ModuleNames
+from streamll.capture.run.logs import GuardedLogs
 from streamll.capture.run.results import guarded_result
 from streamll.capture.run.run import Run
 from streamll.capture.run.status import Statuses
 from streamll.configuration import Receiver, configuration
 from streamll.core.errors import GuardStopped, Unwind
 from streamll.core.events import Event, Identity
+from streamll.guards import Check, Guard
+from streamll.guards.checks import inside_check
 
 SCOPE_KEY = "_streamll_scope"
 QUIET_KEY = "_streamll_quiet"
@@ -63,8 +66,8 @@ class Scope:
     """Tools that ask a person before each call inside; ``"*"`` for all."""
     questions: bool | None = None
     """Whether its reader can answer questions; ``False``: nobody may be asked inside."""
-    guards: tuple[Any, ...] = ()
-    """The ``guards.Guard``s of its events, of enclosing scopes first."""
+    guards: tuple[Guard, ...] = ()
+    """Those of its events, of enclosing scopes first."""
     call_selection: FieldSelection | None = None
     """Set by ``self._streamll_stream_fields = …`` inside the call."""
     value: Any = None  # what the call returned
@@ -74,6 +77,8 @@ class Scope:
 
     def __post_init__(self) -> None:
         outer = configuration.guards if self.parent is None else self.parent.guards
+        if inside_check.get():  # a check that is itself streamed is not checked in turn
+            outer, self.guards = (_unasked(each) for each in (outer, self.guards))
         if (parent := self.parent) is not None:
             self.receivers = (*parent.receivers, *self.receivers)
             self.token_hooks = (*parent.token_hooks, *self.token_hooks)
@@ -83,6 +88,7 @@ class Scope:
             self.approve |= parent.approve
         self.guards = tuple({id(each): each for each in (*outer, *self.guards)}.values())
         if self.guards:
+            guarded_logs.install()
             self.run.guard(self)
         # each once, by identity: sinks may compare equal and need not be hashable
         self.receivers = tuple({id(each): each for each in self.receivers}.values())
@@ -144,10 +150,29 @@ class Scope:
         Raises:
             GuardStopped: a guard forbids something of it that cannot be masked.
         """
-        if self.guards and self.parent is None:
-            value = guarded_result(value, self.guards)
+        judging = self._take(value)
+        if judging is not None:
+            judging.wait()
+            self.value = judging.value()
+        return self.value
+
+    async def returned_async(self, value: Any) -> Any:
+        """``returned``, on an event loop, which goes on while checks are asked."""
+        judging = self._take(value)
+        if judging is not None:
+            await judging.wait_async()
+            self.value = judging.value()
+        return self.value
+
+    def _take(self, value: Any) -> Any:
+        """Keep the value without what guards find in it, and ask checks about the rest."""
         self.value = value
-        return value
+        if not self.guards or self.parent is not None:
+            return None
+        self.value = guarded_result(value, _unasked(self.guards))
+        checks = tuple(each for each in self.guards if isinstance(each, Check) and each.result)
+        walk = functools.partial(guarded_result, self.value, checks)
+        return self.run.guarding.checking.judging(walk) if checks else None
 
     def is_within(self, other: Any) -> bool:
         """Whether this scope is ``other`` or lies inside it."""
@@ -190,9 +215,21 @@ class Scope:
                 receiver.wait_for_room()  # type: ignore[attr-defined]
 
 
+def _unasked(guards: Iterable[Guard]) -> tuple[Guard, ...]:
+    return tuple(guard for guard in guards if not isinstance(guard, Check))
+
+
 def current_scope() -> Scope | None:
     scope: Scope | None = setting(SCOPE_KEY)
     return scope if scope is not None and not scope.run.closed else None
+
+
+def _guards_here() -> tuple[Guard, ...]:
+    scope = current_scope()
+    return configuration.guards if scope is None else scope.guards
+
+
+guarded_logs = GuardedLogs(_guards_here)
 
 
 def check_cancelled() -> None:

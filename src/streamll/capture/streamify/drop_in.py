@@ -24,7 +24,7 @@ from dspy.streaming import StreamListener as DSPyStreamListener
 
 from streamll.capture.hooks.places import install
 from streamll.capture.inside_dspy import OVERRIDES, overriding
-from streamll.capture.run.enter import captured, inputs_of
+from streamll.capture.run.enter import captured, inputs_of, settled, settled_async
 from streamll.capture.run.options import check_instance, guards_of_run, receivers_of_run
 from streamll.capture.run.run import Run
 from streamll.capture.run.scope import Scope, current_scope
@@ -175,8 +175,12 @@ class StreamifiedCall(Background):
         try:
             if self._options.is_async:
                 program = getattr(self._options.program, "acall", self._options.program)
-                with self._captured():
-                    self.scope.returned(await program(*self._args, **self._kwargs))
+                with self._ending():
+                    async with settled_async(self.scope):
+                        with self._captured():
+                            await self.scope.returned_async(
+                                await program(*self._args, **self._kwargs)
+                            )
             else:
                 await anyio.to_thread.run_sync(
                     self._run_sync, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
@@ -202,7 +206,7 @@ class StreamifiedCall(Background):
 
     def _run_sync(self) -> None:
         self._in_thread = True
-        with self._captured():
+        with self._ending(), settled(self.scope), self._captured():
             self.scope.returned(self._options.program(*self._args, **self._kwargs))
 
     @contextmanager
@@ -212,13 +216,17 @@ class StreamifiedCall(Background):
         DSPy shows ``send_stream`` only to the predictors of ``stream_listeners``, which then stream
         by themselves; so there is one listener, which has no predictor.
         """
+        with (
+            captured(self.scope, inputs_of(self._args, self._kwargs)),
+            overriding("send_stream", self.send_stream),
+            overriding("stream_listeners", [_NO_PREDICTOR]),
+        ):
+            yield
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
         try:
-            with (
-                captured(self.scope, inputs_of(self._args, self._kwargs)),
-                overriding("send_stream", self.send_stream),
-                overriding("stream_listeners", [_NO_PREDICTOR]),
-            ):
-                yield
+            yield
         except BaseException as error:  # noqa: BLE001 - as above
             self._error = error
         finally:

@@ -26,7 +26,7 @@ from streamll.capture.streamify.responses import ReaderQueue, StreamResponse
 from streamll.core.errors import GuardStopped, logger
 from streamll.core.events import Status
 from streamll.core.parsing.base import Closed, Piece, Text
-from streamll.guards import TextGuard, ruleset
+from streamll.guards import Check, TextGuard, ruleset
 
 
 class SendStream:
@@ -67,6 +67,9 @@ class SendStream:
         if is_lm_chunk(item):
             if not self._is_tapped():
                 _warn_of_withheld("a language model's raw chunk")
+            return
+        if any(isinstance(guard, Check) and guard.fields is None for guard in scope.guards):
+            _warn_of_withheld("an item that a check would have to judge")
             return
         if self._own is None:
             self._own = GuardedItems(scope)

@@ -21,6 +21,7 @@ from streamll.core.events import (
     TERMINAL,
     Answer,
     Event,
+    Guarded,
     Question,
     RunError,
     RunStart,
@@ -28,6 +29,7 @@ from streamll.core.events import (
     own_fields,
 )
 from streamll.core.run_view import ALIVE, RUN_LOST, RunView
+from streamll.guards.rules import ACTIONS
 from streamll.serve.permits import RunFacts, facts_of
 
 LISTED_RUNS = 200
@@ -137,15 +139,20 @@ class RunIndex:
         self._runs: dict[str, RunRecord] = {}
         self.ended: dict[str, int] = dict.fromkeys(sorted(TERMINAL), 0)
         """How many runs have ended, by the type of their last event."""
+        self.guarded: dict[str, int] = dict.fromkeys(ACTIONS, 0)
+        """How often a guard has kept text back, by what it does."""
 
     def __len__(self) -> int:
         return len(self._runs)
 
     def add(self, events: list[Event]) -> None:
-        """An entry that was appended. Only its first and its last event matter."""
+        """An entry that was appended."""
         last = events[-1]
         if last.event_type in TERMINAL:
             self.ended[last.event_type] += 1
+        for event in events:
+            if type(event) is Guarded and event.action in self.guarded:
+                self.guarded[event.action] += 1
         self._take(events, time.time())
 
     def hear(self, run_id: str, at: float | None = None) -> RunRecord | None:

@@ -18,6 +18,7 @@ def render(service: Service, middleware: Middleware) -> str:
     run_log, runner = service.run_log, service.runner
     sink, tail = run_log.sink.statistics(), run_log.tail
     ended = {f'how="{kind.partition(".")[2]}"': n for kind, n in run_log.index.ended.items()}
+    guarded = {f'action="{action}"': count for action, count in run_log.index.guarded.items()}
     requests = {
         f'method="{method}",status="{status}"': count
         for (method, status), count in sorted(middleware.requests.items())
@@ -36,6 +37,7 @@ def render(service: Service, middleware: Middleware) -> str:
     add("gauge", "runs_limit", "Programs that may run in this process.", limits.runs)
     add("counter", "runs_started", "Programs started in this process.", runner.started)
     add("counter", "runs_ended", "Runs of all processes that ended, by how.", ended)
+    add("counter", "guarded", "Texts that guards kept back in runs of all processes.", guarded)
     add("gauge", "readers", "Open event streams and WebSockets.", len(service.readers))
     add("gauge", "readers_limit", "How many there may be.", limits.readers)
     add("counter", "readers_seen", "Event streams and WebSockets so far.", service.readers_seen)

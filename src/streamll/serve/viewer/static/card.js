@@ -23,8 +23,10 @@ class Card {
     this.strip = new streamll.Strip();
     this.given = element("div", "given");
     this.tries = element("div", "tries");
+    this.guarded = element("p", "guarded");
+    this.guarded.hidden = true;
     this.body = element("div", "body");
-    this.box.append(head, this.strip.box, this.given, this.tries, this.body);
+    this.box.append(head, this.strip.box, this.given, this.tries, this.guarded, this.body);
     this.attempts = new Map();
     this.fields = new Map();
     this.prompts = 0;
@@ -40,6 +42,8 @@ class Card {
     this.drawGiven(calls.filter((lm) => lm.messages !== null));
     for (const [key, attempt] of node.attempts) this.drawAttempt(key, attempt);
     if (node.attempts.size > 1) this.drawBeside();
+    this.guarded.hidden = node.guarded === null;
+    if (node.guarded) set(this.guarded, streamll.keptWords(node.guarded));
     this.drawDetail(node.detail);
     if (node.results) this.drawResults(node.results);
     if (node.failure && !node.children.some((child) => child.kind !== "lm" && child.error === node.error)) this.drawError(node.failure);

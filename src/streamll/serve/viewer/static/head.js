@@ -20,6 +20,7 @@ function factsOf(run, now) {
     ...[["Cached", "cache_read_tokens"], ["Reasoning", "reasoning_tokens"]].filter(([, name]) => totals[name]).map(([title, name]) => [title, count(totals[name])]),
     ["Model calls", count(totals.lm_calls)],
     ["Retries", count(run.retries)],
+    ...(run.kept ? [["Kept back", count(run.kept)]] : []),
     ...(totals.cost == null ? [] : [["Cost", money(totals.cost)]]),
     ...(run.models.size < 2 ? [] : [...run.models].map(([model, used]) => [model.replace(/^.*\//, ""), usage(used)])),
     ...Object.entries(run.context).map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]),

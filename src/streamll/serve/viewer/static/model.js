@@ -20,6 +20,9 @@ const WRITTEN = named({
   "tool_call.delta": true, citation: false, "reply.part": false,
 });
 
+/** What a guard did with what it found. */
+const KEPT = named({ mask: "masked", drop: "dropped", replace: "replaced", stop: "stopped by" });
+
 class Node {
   constructor(id, kind, name, parent, start) {
     Object.assign(this, { id, kind, name, parent, start, end: null, status: "running" });
@@ -33,6 +36,7 @@ class Node {
     this.failure = null; // the same as its type and message
     this.lm = null;
     this.detail = {};
+    this.guarded = null; // how often guards have found something in it, by what they did and the rule
     this.retried = []; // when an attempt of it was given up
     this.times = kind === "lm" ? new streamll.Times(start) : null;
     this.spent = null; // tokens and cost of the model calls of it and below it that are over
@@ -59,6 +63,7 @@ class Run {
     this.context = {};
     this.nodes = new Map();
     this.story = []; // nodes and remarks in the order they began
+    this.kept = 0; // how often guards have kept text back
     this.questions = new Map(); // what it has asked people, by its id
     this.tokens = 0;
     this.latest = new Map(); // the latest call of each predictor, by kind
@@ -76,6 +81,7 @@ class Run {
     if (type === "stream.gap") { this.lost += event.count; return this.remark("lost", `${lost(event.count)} here: ${event.reason}`, event); }
     if (type === "question") return this.asks(event);
     if (type === "answer") return this.answers(event);
+    if (type === "guarded") return this.keepsBack(event);
     if (type === "status") return this.remark("status", event.message, event);
     const [kind, what] = split(type);
     if (KINDS[kind] && what === "start") return this.started(KINDS[kind], event);
@@ -206,6 +212,16 @@ class Run {
     }
   }
 
+  /** Of a call that is known it stands in its card; else it is a remark. */
+  keepsBack(event) {
+    this.kept++;
+    let node = this.nodes.get(event.call_id);
+    if (node?.kind === "lm" && node.parent) node = node.parent;
+    if (!node) return this.remark("guarded", keptWords(counted(new Map(), event)), event);
+    node.guarded = counted(node.guarded || new Map(), event);
+    this.changed.add(node);
+  }
+
   asks(question) {
     const asked = { kind: "question", question, answer: null, start: question.timestamp, remark: true, id: `question-${question.question_id}` };
     this.questions.set(question.question_id, asked);
@@ -252,6 +268,17 @@ Run.prototype.tell = named({
   },
 });
 
+function counted(found, { action = "mask", rule }) {
+  const rules = found.get(action) || new Map();
+  return found.set(action, rules.set(rule, (rules.get(rule) || 0) + 1));
+}
+
+/** What guards have done, as words: `masked: emails ×2, names · dropped: keys`. */
+function keptWords(found) {
+  const times = ([rule, count]) => (count > 1 ? `${rule} ×${count}` : rule);
+  return [...found].map(([action, rules]) => `${KEPT[action] || action}: ${[...rules].map(times).join(", ")}`).join(" · ");
+}
+
 const lost = (count) => (count === 1 ? "1 event was lost" : `${count} events were lost`);
 
 /** What calls have used together, as far as it is known; `unsure` where that is not all. */
@@ -276,5 +303,5 @@ function split(type) {
   return dot < 0 ? [type, ""] : [type.slice(0, dot), type.slice(dot + 1)];
 }
 
-Object.assign(streamll, { Run, STATUS, lost });
+Object.assign(streamll, { Run, STATUS, lost, keptWords });
 })(window.streamll = window.streamll || {});

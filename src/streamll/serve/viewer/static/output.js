@@ -62,7 +62,7 @@ function worthACard(node) {
   if (node.results) return true;
   if (node.kind === "trace") return false;
   if (node.kind === "lm") return !node.parent && (node.attempts.size > 0 || node.error || node.messages);
-  if (node.kind === "module") return node.attempts.size > 0 || node.lm !== null || (node.error && !node.children.some((c) => c.error)) || Object.keys(node.detail).length > 0;
+  if (node.kind === "module") return node.attempts.size > 0 || node.lm !== null || node.guarded !== null || (node.error && !node.children.some((c) => c.error)) || Object.keys(node.detail).length > 0;
   return true;
 }
 

@@ -1,0 +1,134 @@
+"""Where guards stand in a run: before redact, hooks and all readers; in one part of it or in all."""
+
+from __future__ import annotations
+
+import dspy
+import pytest
+from guarded_runs import LETTERS, MASK, SECRET, WITH, checked, masked, shown
+from programs import QA, contiguous
+
+import streamll
+from streamll.core.errors import GuardStopped
+from streamll.guards import Pattern
+from streamll.sinks import MemorySink
+from streamll.testing import Reply
+
+ANSWER = f"[[ ## answer ## ]]\n{WITH} Yes.\n\n[[ ## completed ## ]]\n"
+
+
+def guard(**options):
+    return Pattern(**{"name": "secret", "regex": SECRET, "mask": MASK, **options})
+
+
+def predict():
+    return dspy.Predict("question -> answer")
+
+
+def read(program, **options):
+    with streamll.stream(program, **options)(question="?") as events:
+        return checked(list(events))
+
+
+@pytest.mark.parametrize(("action", "final"), [("drop", ""), ("replace", MASK)])
+def test_a_withheld_field_is_corrected_where_it_ends(lm, practice, action, final):
+    practice.script(Reply(ANSWER, chunk=1))
+    events = read(predict(), guards=[guard(action=action)])
+    assert LETTERS.search(shown(events)) is None
+    text = "".join(event.token for event in events if event.event_type == "token")
+    assert text == "It is "
+    (end,) = (n for n, event in enumerate(events) if event.event_type == "field.end")
+    corrections = [n for n, event in enumerate(events) if event.event_type == "field.corrected"]
+    assert corrections == [end + 1]
+    assert events[end + 1].text == final
+
+
+def test_a_stop_ends_the_read_and_what_had_gone_out_is_told(lm, practice):
+    practice.script(Reply(ANSWER, chunk=1, hold_after=40))
+    sink = MemorySink()
+    with pytest.raises(GuardStopped) as stopped:
+        read(predict(), guards=[guard(action="stop")], sinks=[sink])
+    (last,) = sink.of("run.error")
+    assert last is sink.events[-1]
+    assert last.error_type == "GuardStopped"
+    assert last.partial == stopped.value.partial == {"self.answer": "It is "}
+    assert (stopped.value.rule, stopped.value.field) == ("secret", "answer")
+    assert LETTERS.search(shown(checked(sink.events)) + str(stopped.value)) is None
+
+
+def test_hooks_get_what_readers_get(lm, practice):
+    class Hooked(QA):
+        def __init__(self):
+            super().__init__()
+            self.heard = []
+
+        def on_token(self, event):
+            self.heard.append(event)
+
+    practice.script(Reply(f"[[ ## reasoning ## ]]\nR\n\n{ANSWER}", chunk=1))
+    program = streamll.instrument(
+        Hooked(), fields=["answer"], on_token="on_token", sinks=[sink := MemorySink()],
+        guards=[guard()],
+    )  # fmt: skip
+    program(question="?")
+    tokens = [event for event in sink.tokens if event.token]
+    assert program.heard == tokens
+    assert "".join(event.token for event in tokens) == f"It is {MASK}, I say. Yes."
+
+
+def test_redact_comes_last(lm, practice):
+    practice.script(Reply(ANSWER, chunk=2))
+    seen = []
+    with streamll.configure(redact=lambda event: seen.append(event) or event, guards=[guard()]):
+        events = read(predict())
+    assert seen == events
+    assert LETTERS.search(shown(seen)) is None
+
+
+def test_only_the_guarded_part_of_a_run_is_guarded(lm, practice):
+    class Outer(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.open = predict()
+            self.kept = streamll.instrument(predict(), guards=[guard()])
+
+        def forward(self, question):
+            self.open(question=question)
+            self.kept(question=question)
+            return self.open(question=question)
+
+    practice.script(*[Reply(ANSWER, chunk=1)] * 3)
+    events = read(Outer())
+    assert contiguous(events)
+    texts: dict[str, str] = {}
+    for event in events:
+        if event.event_type == "token":
+            texts[event.call_id] = texts.get(event.call_id, "") + event.token
+    whole = f"{WITH} Yes."
+    assert [*texts.values()] == [whole, masked(whole), whole]
+
+
+def test_an_answer_from_the_cache_is_guarded(lm, practice):
+    dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True)
+    practice.script(ANSWER)
+    with dspy.context(lm=practice.lm(cache=True)):
+        program = predict()
+        program(question="?")
+        events = read(program, guards=[guard()])
+    tokens = [event for event in events if event.event_type == "token"]
+    assert [(event.token, event.cached) for event in tokens] == [
+        (f"It is {MASK}, I say. Yes.", True)
+    ]
+
+
+def test_runs_at_once_have_nothing_in_common(lm, practice):
+    practice.respond(lambda _: Reply(ANSWER, chunk=1))
+    program = streamll.instrument(
+        predict(), fields="*", guards=[guard()], sinks=[sink := MemorySink()]
+    )
+    pairs = [(program, dspy.Example(question=str(n)).with_inputs("question")) for n in range(6)]
+    dspy.Parallel(num_threads=6, disable_progress_bar=True)(pairs)
+    checked(sink.events)
+    runs = {event.run_id: "" for event in sink.events}
+    for event in sink.tokens:
+        runs[event.run_id] += event.token
+    assert [*runs.values()] == [f"It is {MASK}, I say. Yes."] * 6

@@ -1,0 +1,115 @@
+"""Pieces of a text in, what may go out: actions, hits, and forms of writing."""
+
+from __future__ import annotations
+
+import json
+import random
+from itertools import pairwise
+
+import pytest
+
+from streamll.guards import Pattern, TextGuard, Words, guard_text, ruleset
+
+
+def given(rules, pieces, form="plain"):
+    """What goes out at each piece, and at the end; and the hits, by name and offset."""
+    guard = TextGuard(ruleset(tuple(rules)), form)
+    out = [*map(guard.feed, pieces), guard.finish()]
+    return out, [(hit.guard.name, hit.offset) for hit in guard.hits], guard.closed_by
+
+
+def cut(text: str, seed: int) -> list[str]:
+    places = sorted(random.Random(seed).choices(range(len(text) + 1), k=3))
+    return [text[a:b] for a, b in pairwise([0, *places, len(text)])]
+
+
+CARD = Pattern(r"\b\d{4}-\d{4}\b", name="card", mask="[card]")
+
+
+def test_text_is_held_only_while_a_match_is_possible():
+    out, hits, _ = given([CARD], ["it is 12", "34-5", "678", ", or 12", "34x", "."])
+    assert out == ["it is ", "", "", "[card], or ", "1234x", ".", ""]
+    assert hits == [("card", 6)]
+
+
+def test_touching_matches_have_one_mask_of_the_first():
+    rules = [Words(["bc"], edges=False, mask="2"), Pattern("ab", mask="1"), Pattern("c+", mask="3")]
+    assert given(rules, ["xabcccy"])[0] == ["x1y", ""]
+    assert given(rules, "xabcccy")[0] == ["x", "", "1", "", "", "", "y", ""]
+
+
+def test_of_rules_that_find_the_same_the_first_gives_the_mask():
+    rules = [Words(["ab"], edges=False, mask="1", name="a"), Pattern("ab", mask="2", name="b")]
+    assert given(rules, ["ab "]) == (["1 ", ""], [("a", 0)], None)
+    assert given([rules[1], rules[0]], ["ab "])[1] == [("b", 0)]
+
+
+@pytest.mark.parametrize("action", ["drop", "replace", "stop"])
+def test_what_closes_a_text_gives_nothing_more(action):
+    rule = Words(["secret"], name="word", action=action)
+    out, hits, closed_by = given([CARD, rule], ["1234-5678 a secr", "et, and", " more 1234-5678"])
+    assert out == ["[card] a ", "", "", ""]
+    assert hits == [("card", 0), ("word", 9)]
+    assert closed_by is rule
+
+
+def test_what_closes_a_text_does_so_inside_what_is_masked():
+    rules = [Pattern("a+", mask="#"), Pattern("aab", action="stop", name="end")]
+    for seed in range(5):
+        out, hits, closed_by = given(rules, cut("xaabc", seed))
+        assert ("".join(out), hits[-1], closed_by) == ("x#", ("end", 2), rules[1])
+
+
+def test_offsets_count_what_went_out():
+    text = '["1234-5678 \\u0031234-5678", "é 1234-5678"]'
+    _, hits = guard_text(ruleset((CARD,)), text, "json")
+    assert [hit.offset for hit in hits] == [2, 9, 21]
+
+
+LEAVES = {"a key 1234-5678": ["1234-5678", 'say "1234-5678"\n', "é\\ 1234-5678 😀", "x"], "n": 1}
+
+
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_each_string_of_json_is_a_text_and_stays_one(ascii_only):
+    rules = ruleset((CARD, Pattern("^x$", mask='"')))
+    raw = json.dumps(LEAVES, ensure_ascii=ascii_only, indent=1)
+    whole, _ = guard_text(rules, raw, "json")
+    assert json.loads(whole) == {
+        "a key [card]": ["[card]", 'say "[card]"\n', "é\\ [card] 😀", '"'],
+        "n": 1,
+    }
+    for seed in range(20):
+        assert "".join(given(rules.guards, cut(raw, seed), "json")[0]) == whole
+
+
+def test_what_is_found_between_strings_becomes_one():
+    whole, _ = guard_text(
+        ruleset((Pattern(r"\b\d{4}\b", mask="[pin]"),)), '{"a": 1234, "b": 5}', "json"
+    )
+    assert json.loads(whole) == {"a": "[pin]", "b": 5}
+
+
+@pytest.mark.parametrize(
+    ("raw", "guarded"),
+    [
+        ("<a>12&#51;4-5678</a>", "<a>[card]</a>"),
+        ("<a>&#x31;234-5678 &amp; &bogus; &#0;", "<a>[card] &amp; &bogus; &#0;"),
+        ("1234-<b>5678</b>", "1234-<b>5678</b>"),
+        ("a < 1234-5678 > b", "a < [card] > b"),
+        ("<x>y</x>", "<&lt;&gt;>y</&lt;&gt;>"),
+        ("<x", "<&lt;&gt;"),
+        ("a&am", "a&am"),
+    ],
+)
+def test_entities_of_xml_are_read_and_its_elements_are_texts(raw, guarded):
+    rules = (CARD, Words(["x"], mask="<>"))
+    for seed in range(10):
+        assert "".join(given(rules, cut(raw, seed), "xml")[0]) == guarded
+        assert "".join(given(rules, raw, "xml")[0]) == guarded
+
+
+def test_a_text_held_for_long_goes_out_whole():
+    guard = TextGuard(ruleset((Pattern("a[^b]*b", mask="#"),)))
+    assert guard.feed("xa") == "x"
+    assert not any(guard.feed("cd ") for _ in range(1000))
+    assert guard.finish() == "a" + "cd " * 1000

@@ -1,0 +1,100 @@
+"""Which patterns and words can stand guard, and what is said of those that cannot."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from streamll import ConfigurationError
+from streamll.guards import Pattern, TextGuard, Words, guard_text, ruleset
+
+
+@pytest.mark.parametrize(
+    ("regex", "reason"),
+    [
+        (r"(a)\1", "a backreference"),
+        (r"(?P<x>a)(?P=x)", "a backreference"),
+        (r"(?i)(a)\1", "a backreference"),
+        (r"(a)?(?(1)b|c)", "a conditional group"),
+        (r"a(?=b)", "a lookahead or lookbehind"),
+        (r"a(?!b)", "a lookahead or lookbehind"),
+        (r"(?<=a)b", "a lookahead or lookbehind"),
+        (r"(?<!a)b", "a lookahead or lookbehind"),
+        ("a{10001}", "more than 10,000 states"),
+        ("(?:a{200}){200}", "more than 10,000 states"),
+    ],
+)
+def test_what_cannot_be_decided_as_text_arrives_is_refused(regex, reason):
+    with pytest.raises(ConfigurationError, match=f"guard 'secret'.*{reason}.*hold=True"):
+        Pattern(regex, name="secret")
+
+
+@pytest.mark.skipif("sys.version_info < (3, 11)", reason="re has them from 3.11 on")
+@pytest.mark.parametrize(("regex", "reason"), [("(?>ab?)b", "atomic"), ("ab?+b", "possessive")])
+def test_what_gives_nothing_back_is_refused(regex, reason):
+    with pytest.raises(ConfigurationError, match=reason):
+        Pattern(regex)
+
+
+@pytest.mark.parametrize(
+    "regex", ["(?:a+)+(?=b)", "(?:(?:ab*c)*d)*", "(?=(?:a*?x)+)b", "(?:a|b+){2,}"]
+)
+def test_a_held_pattern_may_not_take_for_ever(regex):
+    with pytest.raises(ConfigurationError, match=r"an unbounded repeat in another.*without hold"):
+        Pattern(regex, hold=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: Pattern("a("), r"'a\('.*no regular expression"),
+        (lambda: Pattern(b"a"), "regular expression"),
+        (lambda: Pattern(re.compile(b"a")), "regular expression"),
+        (lambda: Pattern(re.compile("a"), flags=re.IGNORECASE), "flags"),
+        (lambda: Words("secret"), "must be a list"),
+        (lambda: Words([]), "at least one"),
+        (lambda: Words(["a", ""]), "none of them empty"),
+        (lambda: Words([1]), "must be texts"),
+        (lambda: Words(["a"], action="hide"), "one of mask, drop, replace, stop"),
+        (lambda: Words(["a"], fields="answer"), "list of names"),
+        (lambda: Words(["a"], fields=[1]), "list of names"),
+        (lambda: Words(["a"], name=1), "name must be a text"),
+        (lambda: Words(["a"], mask=None), "mask must be a text"),
+    ],
+)
+def test_a_rule_that_makes_no_sense_is_refused(make, reason):
+    with pytest.raises(ConfigurationError, match=reason):
+        make()
+
+
+NEVER = [
+    r"[^\s\S]",
+    r"a[^\w\W]b",
+    "a$b",
+    r"\b\Ba",
+    "a^b",
+    r"a\Zb",
+    r"a\b\w",
+    "a$ ?b",
+    "ab[^\x00-\U0010ffff]",
+]
+
+
+@pytest.mark.parametrize("regex", NEVER)
+def test_what_no_text_completes_holds_nothing(regex):
+    guard = TextGuard(ruleset((Pattern(regex),)))
+    assert [guard.feed(char) for char in "a b ab\nb"] == list("a b ab\nb")
+
+
+def test_a_held_pattern_finds_what_re_finds_at_the_end():
+    rules = ruleset((Pattern(r"(\w)\1+", hold=True, mask="#"), Words(["bcd"], mask="$")))
+    guard = TextGuard(rules)
+    assert [guard.feed("xaa"), guard.feed("abcd bcd"), guard.finish()] == ["", "", "x#bcd $"]
+    assert guard_text(rules, "aabcd bb")[0] == "#bcd #"
+
+
+def test_equal_rules_are_compiled_once():
+    first, second = (ruleset((Pattern("a+b"), Words(["a", "b"]))) for _ in range(2))
+    assert first is second
+    assert ruleset((Pattern("a+b", mask=""),)) is not first
