@@ -87,6 +87,12 @@ def test_what_no_text_completes_holds_nothing(regex):
     assert [guard.feed(char) for char in "a b ab\nb"] == list("a b ab\nb")
 
 
+@pytest.mark.parametrize("regex", ["\u0302[\u0ac8-\u0ac9]", r"\W*[ऀ]", "(?i)[^\\x00-\u02ff]\u03c9"])
+def test_characters_of_any_plane_can_be_found(regex):
+    rules = ruleset((Pattern(regex, mask="#"),))
+    assert guard_text(rules, "a\u0302\u0ac9b-\u0900c\u0416\u2126")[0].count("#") == 1
+
+
 def test_a_held_pattern_finds_what_re_finds_at_the_end():
     rules = ruleset((Pattern(r"(\w)\1+", hold=True, mask="#"), Words(["bcd"], mask="$")))
     guard = TextGuard(rules)
