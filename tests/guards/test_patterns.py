@@ -23,6 +23,7 @@ from streamll.guards import Pattern, TextGuard, Words, guard_text, ruleset
         (r"(?<!a)b", "a lookahead or lookbehind"),
         ("a{10001}", "more than 10,000 states"),
         ("(?:a{200}){200}", "more than 10,000 states"),
+        ("(?:a?b?){300}", "more than 100,000 ways"),
     ],
 )
 def test_what_cannot_be_decided_as_text_arrives_is_refused(regex, reason):
