@@ -264,6 +264,15 @@ def test_a_field_that_no_predictor_has_is_named_early():
         Program()(question="Why?")
 
 
+def test_a_guard_of_no_field_is_refused_and_one_of_all_is_of_everything(lm, practice):
+    for wrong in ([], [""], [None], "answer"):
+        with pytest.raises(ConfigurationError, match="a list of names, or None for every text"):
+            cards(fields=wrong)
+    practice.script(REPLY)
+    with streamll.stream(QA(), guards=[cards(fields=["*"])])(question="Why?") as events:
+        assert not leaks(list(events))
+
+
 def test_configure_shows_its_guards_and_takes_them_back():
     with streamll.configure(guards=[cards(), Words(["Rosebud"], name="plot")]) as configured:
         assert "guards=[card, plot]" in repr(configured)
@@ -659,7 +668,7 @@ def test_what_a_program_sends_itself_is_guarded(lm, practice, caplog):
 
 @pytest.mark.since_3_4
 def test_a_models_replies_are_guarded_where_they_stream_or_are_asked_to_be(practice):
-    practice.script(*[cut(MASKED.replace("[card]", SECRET), thinking=SECRET)] * 4)
+    practice.script(*[cut(MASKED.replace("[card]", SECRET), thinking=SECRET)] * 5)
     model = {"provider": "openai", "model": "m", "base_url": practice.openai_url, "api_key": "k"}
     streamed = streamll.iModel(**model, guards=[cards()]).invoke_stream("Which?")
     assert "".join(streamed) == streamed.text == MASKED
@@ -669,4 +678,7 @@ def test_a_models_replies_are_guarded_where_they_stream_or_are_asked_to_be(pract
     assert (reply.text, reply.thinking) == (MASKED, "[card]")
     assert "1111 1111" not in repr(reply.response.message)
     assert SECRET in own.invoke_sync("Which?", guards=[cards()]).text
+    stopped = own.invoke_sync("Which?", guards=[cards(result=True, action="stop")])
+    assert isinstance(stopped.execution.error, GuardStopped)
+    assert (stopped.execution.partial, stopped.reply.text, stopped.reply.response) == ("", "", None)
     own.close()

@@ -1,4 +1,4 @@
-"""What becomes of single events: every kind's content, each action, and what waits for a verdict."""
+"""What becomes of single events: every kind's content, each action, each way in which text comes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from streamll.core.events import KINDS, Event, EventData, Identity, StreamllEven
 from streamll.core.ordering import OrderCheck
 from streamll.guards import Pattern
 from streamll.guards.events import Guarding
+from streamll.guards.text import ExactRules
 from streamll.guards.values import ValueGuard
 
 SECRET = "Ω42Ψ"
@@ -36,11 +37,15 @@ def scope_of(*guards: Pattern) -> Any:
     return SimpleNamespace(guards=guards)
 
 
+def no_checks() -> Any:
+    raise AssertionError
+
+
 class Reading:
     """A run of one call, given event by event."""
 
     def __init__(self, *guards: Pattern) -> None:
-        self.guarding = Guarding()
+        self.guarding = Guarding(no_checks)
         self.scope = scope_of(*(guards or (guard(),)))
         self.events: list[Event] = []
 
@@ -162,10 +167,10 @@ class Broken:
 
 
 def test_values_are_guarded_however_deep_and_stay_themselves_otherwise():
+    rules = ExactRules((guard(regex=f"{SECRET}|777"),))
+
     def masked(value: Any) -> Any:
-        return ValueGuard(Reading().guarding._of((guard(regex=f"{SECRET}|777"),)).everything).value(
-            value
-        )
+        return ValueGuard(rules).value(value)
 
     again: list[Any] = []
     again.append(again)
@@ -255,64 +260,3 @@ def test_a_part_of_a_value_begins_though_its_text_is_held():
     ]  # fmt: skip
     assert changes[-1].pointer == (0, MASK)
     assert said(left).count("guarded") == 1
-
-
-# --- verdicts that come later ---------------------------------------------------------------------
-
-OUTER = Identity(run_id="r", call_id="outer")
-INNER = Identity(run_id="r", call_id="inner", parent_call_id="outer")
-BESIDE = Identity(run_id="r", call_id="beside", parent_call_id="outer")
-
-
-def status(identity: Identity, message: str) -> Event:
-    return ev.Status(identity=identity, message=message)
-
-
-def messages(left: Any) -> list[str]:
-    return [event.message for event, _ in left]
-
-
-def test_what_follows_in_the_same_call_waits_and_others_go_on():
-    guarding, scope = Guarding(), scope_of()
-    for identity in (OUTER, INNER, BESIDE):
-        guarding.feed(ev.ModuleStart(identity=identity, name=""), scope)
-    place = guarding.pending.hold(INNER, scope)
-    for identity in (INNER, OUTER, RUN):
-        assert guarding.feed(status(identity, identity.call_id or "run"), scope) == []
-    later = guarding.pending.hold(OUTER, scope, [status(OUTER, "nothing")])
-    assert messages(guarding.feed(status(BESIDE, "beside"), scope)) == []  # it is inside outer
-    calls: list[str] = []
-    assert guarding.pending.when_empty(lambda: calls.append("empty"))
-    assert messages(guarding.settle(place, [status(INNER, "verdict")])) == [
-        "verdict", "inner", "outer", "run",
-    ]  # fmt: skip
-    assert not calls
-    assert messages(guarding.abandon()) == ["nothing", "beside"]
-    assert calls == ["empty"]
-    assert not guarding.pending.when_empty(lambda: calls.append("again"))
-    assert guarding.settle(later, [status(OUTER, "too late")]) == []
-
-
-def test_calls_beside_a_waiting_one_go_on():
-    guarding, scope = Guarding(), scope_of()
-    for identity in (OUTER, INNER, BESIDE):
-        guarding.feed(ev.ModuleStart(identity=identity, name=""), scope)
-    first = guarding.pending.hold(INNER, scope)
-    second = guarding.pending.hold(INNER, scope)
-    assert messages(guarding.feed(status(BESIDE, "beside"), scope)) == ["beside"]
-    assert guarding.settle(second, [status(INNER, "second")]) == []  # in its turn
-    assert messages(guarding.settle(first, [status(INNER, "first")])) == ["first", "second"]
-
-
-def test_text_that_waits_is_counted_when_it_leaves():
-    reading = Reading()
-    reading.in_a_run()
-    reading.guarding.begin_field(CALL, "answer", "plain", reading.scope.guards)
-    reading.feed(ev.FieldStart(identity=CALL, field="answer"))
-    place = reading.guarding.pending.hold(CALL, reading.scope)
-    end = ev.FieldEnd(identity=CALL, field="answer", length=3)
-    token = ev.TokenEvent(identity=CALL, field="answer", token="abc")
-    assert reading.feed(token, end) == []
-    before = ev.TokenEvent(identity=CALL, field="answer", token="long before")
-    reading.take(event for event, _ in reading.guarding.settle(place, [before]))
-    assert reading.ended()[5].length == len("long before" + "abc")
