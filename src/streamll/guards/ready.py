@@ -73,7 +73,7 @@ _CARDS = (
 """After ISO/IEC 7812, the issuers' ranges as Wikipedia's "Payment card number" and Braintree's
 credit-card-type list them."""
 
-_NUMBERS_OF_A_CARD = 4  # digits that a prefix in the table has
+_DIGITS_OF_A_PREFIX = 4
 
 
 def card_numbers(**options: Unpack[_Options]) -> Pattern:
@@ -99,13 +99,25 @@ def _cards() -> str:
 
 def _card(prefixes: str, printed: str) -> str:
     heads = "|".join(prefixes.replace(".", _DIGIT).split())
-    return f"(?:{heads})(?:{'|'.join(map(_card_tail, printed.split()))})"
+    return f"(?:{heads})" + _any_of({_card_tail(way) for way in printed.split()})
 
 
 def _card_tail(printed: str) -> str:
+    """The digits after the prefix: ``G`` where a gap may precede one, ``D`` where none may."""
     first, *others = map(int, printed.split("-"))
-    rest = f"{_DIGIT}{{{first - _NUMBERS_OF_A_CARD}}}"
-    return rest + "".join(f"{_GAP}?{_DIGIT}{{{count}}}" for count in others)
+    return "D" * (first - _DIGITS_OF_A_PREFIX) + "".join("G" + "D" * (n - 1) for n in others)
+
+
+def _any_of(tails: set[str]) -> str:
+    """One expression, in which tails that begin alike have their beginnings in common."""
+    if not any(tails):
+        return ""
+    ways = (
+        how + _any_of({tail[1:] for tail in tails if tail[:1] == sign})
+        for sign, how in (("D", _DIGIT), ("G", f"{_GAP}?{_DIGIT}"))
+        if any(tail[:1] == sign for tail in tails)
+    )
+    return f"(?:{'|'.join(ways)}){'?' * ('' in tails)}"
 
 
 # E-mail addresses
