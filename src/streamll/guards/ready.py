@@ -83,9 +83,9 @@ def card_numbers(**options: Unpack[_Options]) -> Pattern:
     between them. ``options`` are those of every guard: ``name`` (``"card_numbers"``), ``fields``,
     ``action``, ``mask`` and ``result``.
 
-    One in ten numbers that begin and are as long as a card's pass the check by chance, decimal
-    places among them. Digits of
-    other scripts than ASCII are not recognized, nor are cards whose issuers use no check digit.
+    One in ten numbers that begin like a card's and are as long pass the check by chance, decimal
+    places among them. Not recognized are digits that are not ASCII, numbers that follow a letter
+    directly (``VISA4242…``), and cards whose issuers use no check digit.
 
     Raises: ConfigurationError for an option that cannot be.
     """
@@ -172,7 +172,7 @@ def _label(chars: str) -> str:
 # Telephone numbers
 
 _COUNTRY_CODES = {
-    # what the national number may be, by how many digits the country's code has
+    # how many digits a national number has, by its country's code
     r"[17]": (10, 10),
     r"(?:2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58])": (7, 13),
     r"(?:21[1-368]|2[2346][0-9]|25[0-8]|29[017-9]|35[0-9]|37[0-9]|38[0-35-79]|42[0134]|50[0-9]"
