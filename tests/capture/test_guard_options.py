@@ -264,6 +264,15 @@ def test_a_field_that_no_predictor_has_is_named_early():
         Program()(question="Why?")
 
 
+def test_a_guard_of_no_field_is_refused_and_one_of_all_is_of_everything(lm, practice):
+    for wrong in ([], [""], [None], "answer"):
+        with pytest.raises(ConfigurationError, match="a list of names, or None for every text"):
+            cards(fields=wrong)
+    practice.script(REPLY)
+    with streamll.stream(QA(), guards=[cards(fields=["*"])])(question="Why?") as events:
+        assert not leaks(list(events))
+
+
 def test_configure_shows_its_guards_and_takes_them_back():
     with streamll.configure(guards=[cards(), Words(["Rosebud"], name="plot")]) as configured:
         assert "guards=[card, plot]" in repr(configured)

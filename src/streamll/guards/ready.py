@@ -110,13 +110,14 @@ def _card_tail(printed: str) -> str:
 
 # E-mail addresses
 
-_LETTERS = (
-    r"A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0300-\u036f\u0386\u0388-\u03ff\u0400-\u0481"
-    r"\u048a-\u052f\u0531-\u0556\u0561-\u0587\u05d0-\u05ea\u0620-\u064a\u066e-\u06d3\u0900-\u0963"
-    r"\u0971-\u0df3\u10a0-\u10ff\u1e00-\u1fff"
+_FAR_LETTERS = (
+    r"\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0300-\u036f\u0386\u0388-\u03ff\u0400-\u0481\u048a-\u052f"
+    r"\u0531-\u0556\u0561-\u0587\u05d0-\u05ea\u0620-\u064a\u066e-\u06d3\u0900-\u0963\u0971-\u0df3"
+    r"\u10a0-\u10ff\u1e00-\u1fff"
 )
-"""Letters (and accents) of scripts that put blanks between words, in which a word ends soon."""
+"""Letters (and accents) beyond ASCII of scripts with blanks between words, in which a word ends soon."""
 
+_LETTERS = f"A-Za-z{_FAR_LETTERS}"
 _TOGETHER = r"\u3005\u3041-\u3096\u30a1-\u30fa\u30fc\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3"
 _TOGETHER_TOPS = "中国國香港台湾灣澳門公司网络網絡址在线文我爱你みんなコム한국닷컴넷"
 """The letters of top-level domains of scripts without blanks, after IANA's root zone database:
@@ -131,11 +132,11 @@ def emails(**options: Unpack[_Options]) -> Pattern:
     ``options`` are those of every guard: ``name`` (``"emails"``), ``fields``, ``action``, ``mask``
     and ``result``.
 
-    An address begins at its first letter or digit: signs before it stay. Not recognized are quoted
-    local parts, addresses of hosts without a dot (``root@localhost``) or in brackets, domains that
-    end in a digit (``react@18.2.0``), and what is written around (``name at example dot org``). Any
-    word may be the beginning of an address, so that each is held to its end, by at most 64
-    characters.
+    An address begins at its first letter, digit or underscore: signs before it stay. Any word may be
+    the beginning of one, so that each is held to its end, but no more than 64 characters. Not
+    recognized are local parts that are quoted or longer than that (RFC 5321), hosts without a dot
+    (``root@localhost``) or in brackets, domains that end in a digit (``react@18.2.0``), and what is
+    written around (``name at example dot org``).
 
     Raises: ConfigurationError for an option that cannot be.
     """
@@ -145,7 +146,8 @@ def emails(**options: Unpack[_Options]) -> Pattern:
 @lru_cache(maxsize=1)
 def _emails() -> str:
     inside = f"{_LETTERS}0-9"
-    local = rf"[{inside}][{inside}!#$%&'*+/=?^_`{{|}}~.\-]{{0,63}}"
+    start = f"(?:{_EDGE}[A-Za-z0-9_]|[{_FAR_LETTERS}])"
+    local = rf"{start}[{inside}!#$%&'*+/=?^_`{{|}}~.\-]{{0,63}}"
     label, wide = _label(inside), _label(f"{inside}{_TOGETHER}")
     top = rf"(?:[{_LETTERS}]{{2}}[{_LETTERS}]*|xn--[A-Za-z0-9\-]{{1,59}})"
     return rf"{local}@(?:(?:{label}\.)+{top}|(?:{wide}\.)+[{_TOGETHER_TOPS}]{{2,3}})"
