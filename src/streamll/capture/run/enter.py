@@ -18,13 +18,14 @@ from typing import Any
 
 import dspy
 
-from streamll.capture.inside_dspy import overriding
+from streamll.capture.inside_dspy import overriding, setting
 from streamll.capture.run import options
 from streamll.capture.run.options import CaptureOptions, own_options
 from streamll.capture.run.run import Run
 from streamll.capture.run.scope import SCOPE_KEY, Scope, check_cancelled, current_scope
 from streamll.configuration import Receiver, configuration
 from streamll.core.errors import Unwind, logger
+from streamll.flow.waiting import running_loop
 from streamll.guards.checks import inside_check
 
 CATCH_UP_TIMEOUT_S = 1.0
@@ -93,7 +94,8 @@ def settled(scope: Scope) -> Iterator[None]:
     try:
         yield
     finally:
-        has_waited = scope.run.settle(scope)
+        settling = scope.run.settling
+        has_waited = settling is not None and settling.wait(scope)
     if has_waited:
         _raise_if_stopped(scope)
 
@@ -103,11 +105,12 @@ async def settled_async(scope: Scope) -> AsyncIterator[None]:
     """The same on an event loop, on which async checks of the run are asked."""
     has_waited = False
     if scope.parent is None:
-        scope.run.loop = asyncio.get_running_loop()
+        scope.run.loop = running_loop()
     try:
         yield
     finally:
-        has_waited = await scope.run.settle_async(scope)
+        settling = scope.run.settling
+        has_waited = settling is not None and await settling.wait_async(scope)
     if has_waited:
         _raise_if_stopped(scope)
 
@@ -170,6 +173,19 @@ def enter_outermost(call_id: str, instance: Any, inputs: Inputs) -> None:
         block.enter_context(settled(scope))
         block.enter_context(captured(scope, inputs))
         _outermost[call_id] = scope, block
+
+
+def raise_in_optimizer() -> None:
+    """Raise ``GuardStopped`` in the calls of an optimizer's run that a guard has stopped.
+
+    Whoever called the optimizer gets what it raises, since its own call is not among those that are
+    replaced: that must be no ``Unwind``.
+    """
+    scope: Scope | None = setting(SCOPE_KEY)
+    if scope is not None and (stopped := scope.stopped) is not None:
+        *_, outermost = scope.enclosing()
+        if any(outermost is known for known, _ in list(_outermost.values())):
+            raise stopped from None
 
 
 def leave_outermost(call_id: str, value: Any, error: BaseException | None) -> None:
