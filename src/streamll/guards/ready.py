@@ -73,7 +73,7 @@ _CARDS = (
 """After ISO/IEC 7812, the issuers' ranges as Wikipedia's "Payment card number" and Braintree's
 credit-card-type list them."""
 
-_NUMBERS_OF_A_CARD = 4  # digits that a prefix in the table has
+_DIGITS_OF_A_PREFIX = 4
 
 
 def card_numbers(**options: Unpack[_Options]) -> Pattern:
@@ -83,9 +83,9 @@ def card_numbers(**options: Unpack[_Options]) -> Pattern:
     between them. ``options`` are those of every guard: ``name`` (``"card_numbers"``), ``fields``,
     ``action``, ``mask`` and ``result``.
 
-    One in ten numbers that begin and are as long as a card's pass the check by chance, decimal
-    places among them. Digits of
-    other scripts than ASCII are not recognized, nor are cards whose issuers use no check digit.
+    One in ten numbers that begin like a card's and are as long pass the check by chance, decimal
+    places among them. Not recognized are digits that are not ASCII, numbers that follow a letter
+    directly (``VISA4242…``), and cards whose issuers use no check digit.
 
     Raises: ConfigurationError for an option that cannot be.
     """
@@ -99,13 +99,25 @@ def _cards() -> str:
 
 def _card(prefixes: str, printed: str) -> str:
     heads = "|".join(prefixes.replace(".", _DIGIT).split())
-    return f"(?:{heads})(?:{'|'.join(map(_card_tail, printed.split()))})"
+    return f"(?:{heads})" + _any_of({_card_tail(way) for way in printed.split()})
 
 
 def _card_tail(printed: str) -> str:
+    """The digits after the prefix: ``G`` where a gap may precede one, ``D`` where none may."""
     first, *others = map(int, printed.split("-"))
-    rest = f"{_DIGIT}{{{first - _NUMBERS_OF_A_CARD}}}"
-    return rest + "".join(f"{_GAP}?{_DIGIT}{{{count}}}" for count in others)
+    return "D" * (first - _DIGITS_OF_A_PREFIX) + "".join("G" + "D" * (n - 1) for n in others)
+
+
+def _any_of(tails: set[str]) -> str:
+    """One expression, in which tails that begin alike have their beginnings in common."""
+    if not any(tails):
+        return ""
+    ways = (
+        how + _any_of({tail[1:] for tail in tails if tail[:1] == sign})
+        for sign, how in (("D", _DIGIT), ("G", f"{_GAP}?{_DIGIT}"))
+        if any(tail[:1] == sign for tail in tails)
+    )
+    return f"(?:{'|'.join(ways)}){'?' * ('' in tails)}"
 
 
 # E-mail addresses
@@ -160,7 +172,7 @@ def _label(chars: str) -> str:
 # Telephone numbers
 
 _COUNTRY_CODES = {
-    # what the national number may be, by how many digits the country's code has
+    # how many digits a national number has, by its country's code
     r"[17]": (10, 10),
     r"(?:2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58])": (7, 13),
     r"(?:21[1-368]|2[2346][0-9]|25[0-8]|29[017-9]|35[0-9]|37[0-9]|38[0-35-79]|42[0134]|50[0-9]"
