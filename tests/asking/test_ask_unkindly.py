@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import textwrap
 import time
@@ -11,6 +10,7 @@ import time
 import dspy
 import pydantic
 import pytest
+import warm
 from dspy.utils.callback import BaseCallback
 
 import streamll
@@ -303,5 +303,5 @@ FORKS = """
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 def test_a_forked_process_hears_answers_itself(tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(FORKS)]
-    done = subprocess.run(command, cwd=tmp_path, timeout=120, capture_output=True, check=False)
+    done = warm.run(command, cwd=tmp_path, capture_output=True)
     assert done.returncode == 0, done.stderr

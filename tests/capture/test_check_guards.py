@@ -206,9 +206,14 @@ def test_hooks_of_an_async_program_are_called_on_its_loop(lm, practice, is_async
 )
 def test_a_late_check(lm, practice, gate, options, shown):
     practice.script(REPLY)
-    with streamll.stream(QA(), guards=[check(gate, **options)])(question="Why?") as events:
+    told = []  # of all text, though not on the thread that has looked at the clock
+    hook = lambda event: told.append((event.data["token"], threading.current_thread().name))  # noqa: E731
+    program = streamll.instrument(QA(), on_token=hook)
+    with streamll.stream(program, guards=[check(gate, **options)])(question="Why?") as events:
         legal(list(events))
         assert events.text("answer") == shown
+    assert "".join(text for text, _ in told) == REPLY["reasoning"] + shown
+    assert "streamll timers" not in {name for _, name in told}
 
 
 @pytest.mark.parametrize(

@@ -659,7 +659,7 @@ def test_what_a_program_sends_itself_is_guarded(lm, practice, caplog):
 
 @pytest.mark.since_3_4
 def test_a_models_replies_are_guarded_where_they_stream_or_are_asked_to_be(practice):
-    practice.script(*[cut(MASKED.replace("[card]", SECRET), thinking=SECRET)] * 4)
+    practice.script(*[cut(MASKED.replace("[card]", SECRET), thinking=SECRET)] * 5)
     model = {"provider": "openai", "model": "m", "base_url": practice.openai_url, "api_key": "k"}
     streamed = streamll.iModel(**model, guards=[cards()]).invoke_stream("Which?")
     assert "".join(streamed) == streamed.text == MASKED
@@ -669,4 +669,7 @@ def test_a_models_replies_are_guarded_where_they_stream_or_are_asked_to_be(pract
     assert (reply.text, reply.thinking) == (MASKED, "[card]")
     assert "1111 1111" not in repr(reply.response.message)
     assert SECRET in own.invoke_sync("Which?", guards=[cards()]).text
+    stopped = own.invoke_sync("Which?", guards=[cards(result=True, action="stop")])
+    assert isinstance(stopped.execution.error, GuardStopped)
+    assert (stopped.execution.partial, stopped.reply.text, stopped.reply.response) == ("", "", None)
     own.close()

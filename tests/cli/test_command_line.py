@@ -284,7 +284,7 @@ def test_the_practice_model_is_asked_directly_whatever_the_environment_says(app_
         "sys.exit('litellm' in sys.modules)"
     )
     environment = {**os.environ, "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
-    done = subprocess.run(
+    done = warm.run(
         [sys.executable, "-c", code],
         cwd=app_folder, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 from guard_oracle import certain_in, masked, regex, texts_from, words
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from profiles import THOROUGH
 
@@ -81,6 +81,20 @@ def check(guards, matches, alphabet: str, prefix: str, needs: int) -> None:
             assert not held or held[0] == "#", text
 
 
+def examples(test):
+    """Patterns with edges of which chance has few."""
+    for source in EDGED:
+        test = example(Drawn(source, 2), "")(test)
+    return test
+
+
+EDGED = [
+    "a$", "a$|ab$", r"a$\n", r"a$\n?", "(?m:a$)|a$", r"a(?:\b|\B)", r"\ba\b", r"\Ba.", r"a\Z",
+    "(?m:^)a", "^a|b$", r"(?:^|b)a*$", r"a(?:$|\b|\B)", r"(?m:a$)\s(?m:^)b", "a.*b", "(?:a|b$)+",
+]  # fmt: skip
+
+
+@examples
 @given(patterns(LEAVES), st.text(ALPHABET, max_size=4))
 def test_a_pattern_lets_out_what_no_continuation_can_forbid(drawn, prefix):
     guard = Pattern(regex=drawn.source, mask="#")

@@ -46,7 +46,7 @@ def test_other_calls_go_on():
     assert line.out == ["c1", "d1", "e1"]
     line.decide("b1")
     assert line.out == ["c1", "d1", "e1", "b1", "b2", "a1", "run"]
-    assert not line.lanes
+    assert not list(line.lanes)
 
 
 def test_a_beginning_holds_back_what_is_inside():

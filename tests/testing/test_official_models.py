@@ -8,6 +8,7 @@ installed are named by ``test_what_is_left_out``.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 from collections.abc import Callable
@@ -88,6 +89,12 @@ KNOWN_TO_OTHERS = {"reasoning_content", "annotations", "store", "name"}
 """Fields that servers send and the package does not list; ``name`` is known to openai 2."""
 
 
+@functools.cache
+def once(readers: Callable[[], Readers]) -> Readers:
+    """They are made of large unions of models, which takes longer than to read."""
+    return readers()
+
+
 def is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
@@ -123,7 +130,7 @@ def test_official_models_read_it(practice, ask, wire, readers, reply):
     rebuilt.opened(200)
     rebuilt.feed(streamed.body)
     rebuilt.finish()
-    read = readers()
+    read = once(readers)
     values = [read.whole(whole), read.whole(json.loads(rebuilt.body()))]
     assert values[0] == values[1] or "litellm" in type(values[0]).__module__  # which stamps times
     values += map(read.frame, streamed.data)

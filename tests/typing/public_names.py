@@ -58,6 +58,9 @@ def read(program: QA) -> None:
         texts: Iterator[str] = iter(events.tokens("answer"))
         findings: Iterator[Finding] = events.items("findings", as_type=Finding)
         assert_type(next(events.partials("findings", list[Finding])), Partial[list[Finding]])
+        assert_type(next(events.items("findings", as_type=Finding)), Finding)
+        assert_type(next(events.items("findings")), Any)
+        assert_type(next(events.partials("findings", list[Finding])).value, list[Finding])
         print(texts, findings)
 
 
@@ -68,6 +71,7 @@ async def read_async(program: QA) -> None:
             assert_type(event, Event)
         later: AsyncIterator[Finding] = events.items("findings", as_type=Finding)
         assert_type(await anext(later), Finding)
+        assert_type(await anext(events.partials("findings")), Partial[Any])
         async for piece in smooth(events):
             print(piece)
 

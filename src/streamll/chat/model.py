@@ -47,7 +47,8 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         hooks: functions called before, after and on error.
         sinks: receive the events of every question, besides the sinks of ``configure``.
         guards: what no reply may show while it streams, of ``streamll.guards``, besides those of
-            ``configure``. Whole replies (``invoke``) change for guards with ``result=True``.
+            ``configure``. Whole replies (``invoke``), and what a stream has besides its text, change
+            for guards with ``result=True`` alone.
         options: of every question: ``temperature``, ``max_tokens``, ``tools``, …
 
     Raises:

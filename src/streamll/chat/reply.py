@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from streamll.core import events as ev
+from streamll.core.errors import GuardStopped
 
 
 class ModelToolCall(msgspec.Struct):
@@ -99,7 +100,19 @@ class ModelReply:
                 self._clear()
 
     def masked_by(self, mask: Callable[[Any], Any]) -> ModelReply:
-        """Apply ``mask`` to its content, in place, since streams have this very object."""
+        """Apply ``mask`` to its content, in place, since streams have this very object.
+
+        Where that is stopped, nothing of the content is left.
+        """
+        try:
+            self._mask(mask)
+        except GuardStopped:
+            self._clear()
+            self.response = None
+            raise
+        return self
+
+    def _mask(self, mask: Callable[[Any], Any]) -> None:
         self._texts = {kind: [mask("".join(parts))] for kind, parts in self._texts.items()}
         self.citations = mask(self.citations)
         self.response = mask(self.response)
@@ -107,7 +120,6 @@ class ModelReply:
             given = msgspec.json.decode(call.arguments) if call.arguments else None
             if (masked := mask(given)) is not given:
                 call.arguments = msgspec.json.encode(masked).decode()
-        return self
 
     def complete(self, response: Any) -> None:
         """Take everything from ``response``, lm15's ``Response``.

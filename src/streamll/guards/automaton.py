@@ -20,7 +20,7 @@ NEW = -1
 """In a move: a rank that begins with the character just read."""
 
 MOST_KEPT = 100_000
-"""Moves, ways and states that are kept at a time."""
+"""Moves, ways and states that are kept at a time; of states with many ranks fewer."""
 
 MOST_CHARS = 20_000
 """Different characters that are."""
@@ -45,11 +45,12 @@ class Found(NamedTuple):
 class Live:
     """A live state of one rule's language; there is one object for each, until all is forgotten."""
 
-    __slots__ = ("rule", "state", "steps")
+    __slots__ = ("alone", "rule", "state", "steps")
 
     def __init__(self, rule: int, state: State) -> None:
         self.rule = rule
         self.state = state
+        self.alone = frozenset((self,))
         self.steps: dict[int, Step] = {}
 
 
@@ -198,8 +199,8 @@ class Automaton:
         )
         return sorted((rank, rule, back) for rank, rule, back in ends if back is not None)
 
-    def _count(self) -> None:
-        self._kept += 1
+    def _count(self, more: int = 0) -> None:
+        self._kept += 1 + more
         if self._kept > MOST_KEPT:
             self._forget()
 
@@ -216,31 +217,31 @@ class Automaton:
         self._begun: dict[int, Live] = {}
 
     def _work_out(self, node: Node, char: Char) -> Move:
-        steps = [
-            (rank, self._step(each, char)) for rank, live in enumerate(node.ranks) for each in live
-        ]
-        steps.append((NEW, self._step(self._beginning(node.before), char)))
+        number, old = char.number, node.ranks
+        found: list[tuple[int, Step]] = []
         seen: set[Live] = set()
-        ranks: dict[int, list[Live]] = {}
-        for rank, step in steps:
-            for each in step.live:
-                if each not in seen:
-                    seen.add(each)
-                    ranks.setdefault(rank, []).append(each)
-        return Move(
-            self._node(char.kind, tuple(map(frozenset, ranks.values()))),
-            tuple(ranks),
-            _earliest(steps),
-            same=[*ranks] == list(range(len(node.ranks))),
-        )
+        ranks: list[int] = []
+        lives: list[frozenset[Live]] = []
+        for rank, live in enumerate((*old, self._beginning(node.before).alone)):
+            fresh: list[Live] = []
+            for each in live:
+                step = each.steps.get(number) or self._step(each, char)
+                if step.found:
+                    found.append((rank, step))
+                fresh += [live for live in step.live if live not in seen]
+            if fresh:
+                seen.update(fresh)
+                ranks.append(rank if rank < len(old) else NEW)
+                lives.append(fresh[0].alone if len(fresh) == 1 else frozenset(fresh))
+        same = ranks == list(range(len(old)))
+        to = self._node(char.kind, tuple(lives))
+        return Move(to, tuple(ranks), _earliest(found, len(old)), same=same)
 
     def _step(self, live: Live, char: Char) -> Step:
-        known = live.steps.get(char.number)
-        if known is None:
-            states = live.state if live.rule == NEW else ((live.rule, live.state),)
-            known = live.steps[char.number] = self._work_out_step(states, char)
-            self._count()
-        return known
+        states = live.state if live.rule == NEW else ((live.rule, live.state),)
+        step = live.steps[char.number] = self._work_out_step(states, char)
+        self._count()
+        return step
 
     def _work_out_step(self, states: Sequence[tuple[int, State]], char: Char) -> Step:
         reached: dict[Live, None] = {}
@@ -285,19 +286,19 @@ class Automaton:
         known = self._nodes.get((before, ranks))
         if known is None:
             known = self._nodes[before, ranks] = Node(before, ranks)
-            self._count()
+            self._count(len(ranks) // 4)
         return known
 
 
-def _earliest(steps: list[tuple[int, Step]]) -> Found | None:
+def _earliest(steps: list[tuple[int, Step]], new: int) -> Found | None:
     """What was found as one: matches that end before and after a character touch each other."""
-    found = [(rank, rule, covers) for rank, step in steps for rule, covers in step.found]
-    if not found:
+    if not steps:
         return None
-    first = found[0][0]
+    first = steps[0][0]
+    found = [each for _, step in steps for each in step.found]
     return Found(
-        rank=first,
-        rule=min(rule for rank, rule, _ in found if rank == first),
-        covers=any(covers for _, _, covers in found),
-        rules=tuple(sorted({rule for _, rule, _ in found})),
+        rank=first if first < new else NEW,
+        rule=min(rule for rank, step in steps if rank == first for rule, _ in step.found),
+        covers=any(covers for _, covers in found),
+        rules=tuple(sorted({rule for rule, _ in found})),
     )

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from msgspec.structs import replace
 
 from streamll.core import events as ev
+from streamll.core.errors import logger
 from streamll.core.events import CALLS, Event, Identity
 from streamll.core.parsing.values.builder import COMPLETE, PARTIAL, Pointer
 from streamll.flow.waiting import LoopWaiter, ThreadWaiter, Waiter
@@ -263,7 +264,7 @@ class Checking:
 
     def waits(self, scope: Any) -> bool:
         """Whether any event of this scope, or of one inside it, has not come out."""
-        return any(thing.scope.is_within(scope) for thing in self._lanes.waiting)
+        return any(thing.scope.is_within(scope) for thing in self._lanes)
 
     def judging(self, walk: Callable[[Any], Any]) -> Judging:
         """A value that is no event's, under checks."""
@@ -481,12 +482,19 @@ class Checking:
             self._lanes.forget(event.call_id)
         if thing.has_waited:
             event = replace(event, timestamp=time.time())
-        if checks:
-            self.inquiries.keep(asked)
-            events = self._rewriting.guarded(event, checks)
-        else:
-            events = [event]
+        events = self._judged(event, checks, asked) if checks else [event]
         self._out += ((_plain(each), thing.scope) for each in events)
+
+    def _judged(
+        self, event: Event, checks: tuple[Check, ...], asked: Sequence[Inquiry]
+    ) -> list[Event]:
+        self.inquiries.keep(asked)
+        try:
+            return self._rewriting.guarded(event, checks)
+        except Exception as error:  # noqa: BLE001 - on no account may what follows wait for ever
+            text = "a %s event could not be judged (%s) and is withheld"
+            logger.warning(text, event.event_type, type(error).__name__)
+            return []
 
 
 _PIECES: Mapping[Any, str] = {

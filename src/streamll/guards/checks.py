@@ -42,6 +42,8 @@ IDLE_S = 5.0
 VERDICTS = 10_000
 """Units of a run whose verdicts are kept, for each check; the oldest are forgotten first."""
 
+NO_CONTEXT = Context()
+
 inside_check: ContextVar[bool] = ContextVar("streamll_inside_check", default=False)
 """Whether this is a check's function, or what it calls: nothing in it is checked in turn."""
 
@@ -87,15 +89,15 @@ class Inquiry:
 class Inquiries:
     """What is asked for one run. All but the functions themselves happens under ``lock``.
 
-    ``context`` makes the contexts in which they run; ``after`` is called when a verdict has come, without
-    the lock.
+    ``context`` makes the contexts in which they run. ``after`` is called when a verdict has come, without
+    the lock, and told whether that is on the thread of timers, which must not wait.
     """
 
     def __init__(
         self,
         lock: threading.RLock,
         context: Callable[[], Context] = copy_context,
-        after: Callable[[], None] = lambda: None,
+        after: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self.lock = lock
         self._context = context
@@ -165,8 +167,9 @@ class Inquiries:
             if inquiry.verdict is not None:
                 return
             self._start_clock(inquiry)
+            context = inquiry.context
         try:
-            answer = inquiry.context.run(inquiry.check.function, inquiry.text)
+            answer = context.run(inquiry.check.function, inquiry.text)
         except BaseException as error:  # noqa: BLE001 - whatever it raises, it has not said yes
             self._raised(inquiry, error)
             return
@@ -240,12 +243,12 @@ class Inquiries:
                 self._move(inquiry)  # its loop is blocked, perhaps by a thread that waits for this
             else:
                 self._late(inquiry, f"took longer than {inquiry.check.timeout:g} s")
-        self._after()
+        self._after(True)  # noqa: FBT003
 
     def _refused(self, inquiry: Inquiry) -> None:
         with self.lock:
             self._late(inquiry, "has no thread to run in: too many are late")
-        self._after()
+        self._after(True)  # noqa: FBT003
 
     def _late(self, inquiry: Inquiry, how: str) -> None:
         if inquiry.verdict is None:
@@ -256,7 +259,7 @@ class Inquiries:
     def _raised(self, inquiry: Inquiry, error: BaseException) -> None:
         with self.lock:
             self._fail(inquiry, f"raised {type(error).__name__}")
-        self._after()
+        self._after(False)  # noqa: FBT003
 
     def _fail(self, inquiry: Inquiry, how: str) -> None:
         if inquiry.verdict is None:
@@ -271,7 +274,7 @@ class Inquiries:
             else:
                 kind = type(answer).__name__
                 self._fail(inquiry, f"returned a {kind} instead of True or False")
-        self._after()
+        self._after(False)  # noqa: FBT003
 
     def _give_up(self, inquiry: Inquiry, *, verdict: bool) -> None:
         """Nobody waits for the function any more, which may still be running."""
@@ -288,6 +291,7 @@ class Inquiries:
         if inquiry.verdict is not None:
             return
         inquiry.verdict = verdict
+        inquiry.context, inquiry.task, inquiry.work = NO_CONTEXT, None, None  # a verdict is kept
         self._pending.discard(inquiry)
         _stop_clock(inquiry)
         if inquiry.has_place:

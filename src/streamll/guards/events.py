@@ -139,7 +139,9 @@ class Guarding:
 
     def text_of(self, found: ev.Guarded) -> dict[str, str]:
         """What has left of the field that something was found in, by its name."""
-        return {} if found.field is None else self.shown_of({qualified(found): ""})
+        if self.checking is None or found.field is None:
+            return {}
+        return self.shown_of({qualified(found): ""})
 
     def has_begun(self, identity: Identity) -> bool:
         """Whether any field of this attempt has begun."""

@@ -71,13 +71,9 @@ class Lanes:
         """The call is over."""
         self._above.pop(call, None)
 
-    @property
-    def waiting(self) -> list[Waiting]:
+    def __iter__(self) -> Iterator[Waiting]:
         """What has not gone out, the oldest first."""
-        return list(self._waiting.values())
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
+        return iter(self._waiting.values())
 
     def put(self, thing: Waiting) -> None:
         """The next of its call: goes out now, or when ``decided`` has been called often enough."""

@@ -231,9 +231,16 @@ def some_kinds(leaf: Leaf, without: str) -> frozenset[int]:
     return frozenset(kind_of(char) for char in found if char not in without)
 
 
+_ASCII = r"\\U000000[0-7][0-9a-f]"
+_PLAIN_SET = re.compile(rf"\[(?:{_ASCII}(?:-{_ASCII})?|\\[dws])*\]")
+"""Leaves of which the examples tell all, whatever their flags."""
+
+
 @lru_cache(maxsize=4096)
 def all_kinds(leaf: Leaf, without: str) -> frozenset[int]:
     """The same for certain: by a look at what it lists, or at every character beyond ASCII."""
+    if _PLAIN_SET.fullmatch(leaf.source):
+        return some_kinds(leaf, without)
     if (listed := _listed(leaf)) is not None:
         return frozenset(kind_of(char) for char in listed if char not in without)
     return some_kinds(leaf, without) | {

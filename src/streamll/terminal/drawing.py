@@ -7,6 +7,7 @@ with the escape sequences of a terminal (ECMA-48 SGR).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from streamll.core.run_view import FAILED, RUNNING
 from streamll.terminal import text as tx
+from streamll.terminal import words
 from streamll.terminal.text import fold
 from streamll.terminal.tree import NoteNode, RunTree, StepNode, TextNode
 
@@ -162,6 +164,10 @@ class Drawing:
                 sign = getattr(self.glyphs, item.style, "")
                 lines = self._folded(item.style, item.text, guide + beside, sign)
                 yield _section(BESIDE if active else OTHER, lines, guide + beside)
+        if kept_back := sum((each.kept_back for each in step.chain), Counter()):
+            below = guide + (inner if last_step < 0 else "   ")
+            lines = self._folded("guard", words.kept_back(kept_back), below, self.glyphs.guard)
+            yield _section(BESIDE if active else OTHER, lines, below)
 
     def _step(
         self, step: StepNode, parent: StepNode, guide: str, is_last: bool

@@ -58,9 +58,7 @@ class StepNode:
     items: list[StepNode | TextNode | NoteNode] = field(default_factory=list)
     texts: dict[tuple[Any, ...], TextNode] = field(default_factory=dict)
     parent: StepNode | None = None
-    kept_back: tuple[Counter[tuple[str, str]], NoteNode] | None = (
-        None  # what guards did, and its line
-    )
+    kept_back: Counter[tuple[str, str]] = field(default_factory=Counter)  # by action and rule
     progress: tuple[int, int] | None = None  # how many of how many are done
 
     @property
@@ -73,10 +71,8 @@ class StepNode:
             chain.append(items[0])
         return chain
 
-    def note(self, style: str, text: str) -> NoteNode:
-        node = NoteNode(style, text)
-        self.items.append(node)
-        return node
+    def note(self, style: str, text: str) -> None:
+        self.items.append(NoteNode(style, text))
 
     def close_texts(self) -> None:
         for text in self.texts.values():
@@ -88,7 +84,7 @@ class StepNode:
         self.close_texts()
 
 
-def _note(style: str, text: Callable[[Any], str]) -> Callable[[RunTree, ev.Event], NoteNode]:
+def _note(style: str, text: Callable[[Any], str]) -> Callable[[RunTree, ev.Event], None]:
     """A method that adds a note to the step of the event."""
     return lambda run, event: run.step_of(event).note(style, text(event))
 
@@ -353,13 +349,7 @@ class RunTree(EventVisitor):
         self._text(event, "refusal", "warning").content.append(event.text)
 
     def on_guarded(self, event: ev.Guarded) -> None:
-        """One line for a step, however often a guard finds something in it."""
-        step = self.step_of(event)
-        if step.kept_back is None:
-            step.kept_back = Counter(), step.note("guard", "")
-        counts, node = step.kept_back
-        counts[event.action, event.rule] += 1
-        node.text = words.kept_back(counts)
+        self.step_of(event).kept_back[event.action, event.rule] += 1
 
     on_reply_part = _note("citation", words.part)
     on_citation = _note("citation", words.citation)

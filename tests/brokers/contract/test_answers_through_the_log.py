@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import threading
 
 import dspy
 import pytest
+import warm
 
 import streamll
 from brokers.backends import script
@@ -131,8 +131,6 @@ PROGRAM = """
 def test_the_program_is_another_process(backend):
     target = backend.target()
     with Reader(backend, target, lambda consumer, question: consumer.answer(question, 7)):
-        process = subprocess.run(
-            script(backend, target, PROGRAM), capture_output=True, text=True, check=False
-        )
+        process = warm.run(script(backend, target, PROGRAM), capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     assert json.loads(process.stdout) == 7

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
+import warm
 
 from brokers.backends import Backend, own, script
 from brokers.load import (
@@ -160,7 +161,7 @@ def test_a_broker_that_refuses_does_not_hold_up_the_exit(locked, server_of):
             for event in make_run("r1", ["x"] * 91):
                 sink.put(event)
         """
-        done = subprocess.run(
+        done = warm.run(
             script(Backend("any", url), "t", body), capture_output=True, timeout=BOUND, check=True
         )
         *failures, lost = done.stderr.decode().splitlines()

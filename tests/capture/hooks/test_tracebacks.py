@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 import traceback
 
 import dspy
 import pytest
+import warm
 from dspy_lines import ENGINES, LM_ERROR, NO_FALLBACK
 
 import streamll
@@ -80,5 +80,5 @@ with streamll.watch(sinks=[]):
 
 def test_the_first_program_that_is_watched_fails_with_the_frames_that_it_has_without():
     """In a process that has captured nothing before."""
-    done = subprocess.run([sys.executable, "-c", WATCHED], capture_output=True, text=True)
+    done = warm.run([sys.executable, "-c", WATCHED], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -8,6 +8,7 @@ from typing import Literal
 import dspy
 import pytest
 from dspy.adapters.xml_adapter import XMLAdapter
+from profiles import THOROUGH
 from pydantic import BaseModel, TypeAdapter
 
 from streamll.capture.typed.field import typed_field
@@ -73,8 +74,15 @@ def shapes():
     yield "models", list[Part], "<item><code>{}</code></item>"
 
 
-@pytest.mark.parametrize(("name", "kind", "form"), [pytest.param(*s, id=s[0]) for s in shapes()])
-@pytest.mark.parametrize("size", [1, 1000])
+SHOWN = [  # in single characters or whole, in turn, unless the run is thorough
+    pytest.param(*shape, size, id=f"{shape[0]}, {size} at once")
+    for number, shape in enumerate(shapes())
+    for size in (1, 1000)
+    if THOROUGH or (number % 2 == 0) == (size == 1)
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "form", "size"), SHOWN)
 def test_what_is_shown_is_what_the_adapter_returns_or_is_corrected(name, kind, form, size):
     shown = 0
     for text in TEXTS:

@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import httpx
+import warm
 
 from brokers.backends import Backend, script
 from serve.fleet.conftest import BOUND
@@ -75,7 +76,7 @@ def test_a_question_outlives_other_servers_and_an_hour(fleet, tmp_path):
         assert read(client, run["events"], "question")[-1]["to"] == "ada"
 
     log = servers.log
-    earlier = subprocess.Popen(
+    earlier = warm.Popen(
         script(Backend("redis", log), default_target(log), EARLIER),
         stdout=subprocess.PIPE, text=True, cwd=tmp_path,
     )  # fmt: skip

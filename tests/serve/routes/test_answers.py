@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import dspy
 import pytest
+import warm
 
 import streamll
 from brokers.backends import BACKENDS, Backend, backend_of, script
@@ -181,7 +182,7 @@ def test_a_program_that_no_server_runs(backend, serve, server_of, tmp_path):
     if broker.server is not None:
         broker = Backend(backend, broker.server.new_part())
     server = serve(create_app(None, log=broker.url))
-    process = subprocess.Popen(
+    process = warm.Popen(
         script(broker, default_target(broker.url), PROGRAM), stdout=subprocess.PIPE, text=True
     )
     with server.client() as client:
@@ -196,7 +197,7 @@ def test_a_program_that_no_server_runs(backend, serve, server_of, tmp_path):
 
 def test_a_run_that_is_lost_while_it_waits_has_its_question_withdrawn(serve, log):
     server = serve(create_app(None, log=log, limits=Limits(lost_seconds=1)))
-    process = subprocess.Popen(
+    process = warm.Popen(
         script(Backend("sqlite", log), "streamll:events", PROGRAM),
         stdout=subprocess.PIPE,
         text=True,

@@ -25,6 +25,7 @@ from streamll.capture.run.run import Run
 from streamll.capture.run.scope import SCOPE_KEY, Scope, check_cancelled, current_scope
 from streamll.configuration import Receiver, configuration
 from streamll.core.errors import Unwind, logger
+from streamll.flow.waiting import running_loop
 from streamll.guards.checks import inside_check
 
 CATCH_UP_TIMEOUT_S = 1.0
@@ -93,7 +94,8 @@ def settled(scope: Scope) -> Iterator[None]:
     try:
         yield
     finally:
-        has_waited = scope.run.settle(scope)
+        settling = scope.run.settling
+        has_waited = settling is not None and settling.wait(scope)
     if has_waited:
         _raise_if_stopped(scope)
 
@@ -103,11 +105,12 @@ async def settled_async(scope: Scope) -> AsyncIterator[None]:
     """The same on an event loop, on which async checks of the run are asked."""
     has_waited = False
     if scope.parent is None:
-        scope.run.loop = asyncio.get_running_loop()
+        scope.run.loop = running_loop()
     try:
         yield
     finally:
-        has_waited = await scope.run.settle_async(scope)
+        settling = scope.run.settling
+        has_waited = settling is not None and await settling.wait_async(scope)
     if has_waited:
         _raise_if_stopped(scope)
 

@@ -7,15 +7,14 @@ all receivers, so that each reader sees the run in the same order. Nothing in he
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import inspect
 import itertools
 import threading
 import time
 import uuid
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from time import time as now
 from typing import Any
 
@@ -31,7 +30,6 @@ from streamll.core.errors import GuardStopped, logger
 from streamll.core.events import CALLS, Event, Identity
 from streamll.core.ordering import failure_of
 from streamll.core.usage import Sums
-from streamll.flow.waiting import LoopWaiter, ThreadWaiter, Waiter, running_loop
 
 UNFINISHED = "Unfinished"
 """``error_type`` of a call that was still running when its run ended."""
@@ -67,10 +65,8 @@ class Run:
         self._failing: list[Callable[[Event], None]] = []  # receivers and token hooks that raise
         self.guarding: Any = None  # a ``guards.events.Guarding``, once a call has guards
         self._leaving = 0  # then: the next event's ``seq``
-        self._told: deque[Leaving] = deque()  # what token hooks are to be told
-        self._telling = False
         self._is_leaving = False
-        self._waiters: list[tuple[CapturedCall, Waiter]] = []  # for what checks hold back
+        self.settling: Any = None  # then: a ``settling.Settling``
         self.loop: asyncio.AbstractEventLoop | None = None
         """The event loop on which the outermost call is awaited, if it is one that is."""
 
@@ -79,6 +75,7 @@ class Run:
 
         Returns its guards, of equal ones the same object.
         """
+        from streamll.capture.run.settling import Settling
         from streamll.guards.events import Guarding
 
         with self.lock:
@@ -86,6 +83,7 @@ class Run:
                 self._leaving = self._next_seq()
                 self._next_seq = lambda: self._leaving  # which it has, if it leaves at once
                 self.guarding = Guarding(self._checking)
+                self.settling = Settling(self)
                 *_, self._outermost = scope.enclosing()
             return self.guarding.known(scope.guards)  # type: ignore[no-any-return]
 
@@ -94,7 +92,7 @@ class Run:
         from streamll.guards.checking import Checking
         from streamll.guards.checks import Inquiries
 
-        inquiries = Inquiries(self.lock, context_outside, self._tell_later)
+        inquiries = Inquiries(self.lock, context_outside, self.settling.tell_elsewhere)
         inquiries.loop = self.loop
         return Checking(inquiries, self._released, self._parent_of)
 
@@ -120,7 +118,7 @@ class Run:
                 self._deliver(event, scope)
                 return event
             self._leave(self.guarding.feed(event, scope))
-        self._tell()
+        self.settling.tell()
         return event
 
     def publish_token(
@@ -166,9 +164,9 @@ class Run:
             else:
                 self._leave(guarding.feed(event, scope))
         if guarding is not None and not place:
-            self._tell()
+            self.settling.tell()
         elif scope.token_hooks and token:
-            self._call_token_hooks(event, scope)
+            self.call_token_hooks(event, scope)
 
     def publish_change(
         self, kind: type[Event], scope: CapturedCall, identity: Identity, /, **own: Any
@@ -176,7 +174,7 @@ class Run:
         """``publish`` for what takes text back, of which token hooks are told as well."""
         event = self.publish(kind, scope, identity, **own)
         if event is not None and self.guarding is None:
-            self._call_token_hooks(event, scope)
+            self.call_token_hooks(event, scope)
 
     def publish_custom(self, event: Event, scope: CapturedCall) -> None:
         """Give a program's own event its place in the run."""
@@ -196,7 +194,7 @@ class Run:
                 self._deliver(event, scope)
                 return
             self._leave(self.guarding.feed(event, scope))
-        self._tell()
+        self.settling.tell()
 
     def _leave(self, leaving: list[Leaving]) -> None:
         """Guarded events leave: give them their order, and stop the run if a guard says so."""
@@ -209,11 +207,11 @@ class Run:
             self._leaving += 1
             self._deliver(event, scope)
             if scope.token_hooks and self._is_for_token_hooks(event):
-                self._told.append((event, scope))
+                self.settling.will_tell(event, scope)
         is_stopped = self._stop()
         self._is_leaving = is_nested
         if is_stopped:
-            self._abandon_checks()
+            self.abandon_checks()
 
     def _stop(self) -> bool:
         """Stop the run if a guard has said so; False if it is stopped already."""
@@ -244,86 +242,16 @@ class Run:
             return bool(self.guarding.has_begun(event.identity))
         return isinstance(event, ev.FieldCorrected)
 
-    def _tell(self) -> None:
-        """Tell token hooks what has left: in order, one at a time, and without the lock."""
-        while self._told and not self._telling:
-            with self.lock:
-                if self._telling or not self._told:
-                    break
-                self._telling = True
-                event, scope = self._told.popleft()
-            try:
-                self._call_token_hooks(event, scope)
-            finally:
-                self._telling = False
-        if self._waiters:
-            self._wake()
-
-    # --- checks: what waits for them, and who waits for that ----------------------------------------
-
     def _released(self) -> None:
         """A verdict has come."""
         self._leave(self.guarding.released())
-        self._wake()
+        self.settling.wake()
 
-    def _tell_later(self) -> None:
-        """``_tell``, from where verdicts come: hooks of an async program are called on its loop."""
-        loop = self.loop
-        if self._told and loop is not None and running_loop() is not loop:
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._tell)
-                return
-        self._tell()
-
-    def _abandon_checks(self) -> None:
+    def abandon_checks(self) -> None:
+        """What checks hold back leaves now, without what has no verdict."""
         if self.guarding is not None and self.guarding.checking is not None:
-            self.guarding.checking.abandon()
-
-    def _is_settled(self, scope: CapturedCall) -> bool:
-        """Whether checks hold nothing back of this scope; of a run, hooks have been told of it, too."""
-        if scope.parent is None and (self._told or self._telling):
-            return False
-        return not self.guarding.checking.waits(scope)
-
-    def _wake(self) -> None:
-        with self.lock:
-            for place in [each for each in self._waiters if self._is_settled(each[0])]:
-                self._waiters.remove(place)
-                place[1].wake()
-
-    def _must_wait(self, scope: CapturedCall, waiter: Waiter) -> bool:
-        with self.lock:
-            if self.guarding is None or self.guarding.checking is None or self._is_settled(scope):
-                return False
-            self._waiters.append((scope, waiter))
-            return True
-
-    def settle(self, scope: CapturedCall) -> bool:
-        """Wait until checks hold nothing back of ``scope``, which has ended; False if they do not."""
-        if self.guarding is None or not self._must_wait(scope, waiter := ThreadWaiter()):
-            return False
-        with self._left_if_interrupted(scope):
-            waiter.wait(None)
-        return True
-
-    async def settle_async(self, scope: CapturedCall) -> bool:
-        """The same in a task."""
-        if self.guarding is None or not self._must_wait(scope, waiter := LoopWaiter()):
-            return False
-        with self._left_if_interrupted(scope):
-            await waiter.wait(lambda _: None)
-        return True
-
-    @contextlib.contextmanager
-    def _left_if_interrupted(self, scope: CapturedCall) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            if scope.parent is None:
-                with self.lock:
-                    self._abandon_checks()
-                self._tell()
-            raise
+            with self.lock:
+                self.guarding.checking.abandon()
 
     def begin_field(self, scope: CapturedCall, identity: Identity, field: str, form: str) -> None:
         """Tell guards in which form the tokens of a field are written that is about to start."""
@@ -335,7 +263,7 @@ class Run:
         if self.guarding is not None:
             with self.lock:
                 self._leave(self.guarding.finish_texts(identity, scope, now()))
-            self._tell()
+            self.settling.tell()
 
     def _deliver(self, event: Event, scope: CapturedCall) -> None:
         approved = event if configuration.redact is None else configuration.approve(event)
@@ -352,7 +280,8 @@ class Run:
             name = type(getattr(put, "__self__", put)).__name__
             logger.warning("sink %s raised %s (logged once per run)", name, type(error).__name__)
 
-    def _call_token_hooks(self, event: Event, scope: CapturedCall) -> None:
+    def call_token_hooks(self, event: Event, scope: CapturedCall) -> None:
+        """Tell the hooks of ``scope`` of an event; what they raise is logged."""
         for hook in scope.token_hooks:
             try:
                 hook(event)
@@ -410,9 +339,9 @@ class Run:
             if inner.is_within(scope):
                 shutdown()
         if self.closed and scope.parent is None and not self._is_leaving:
-            with self.lock:
-                self._abandon_checks()
-            self._tell()
+            self.abandon_checks()
+            if self.settling is not None:
+                self.settling.tell()
 
     def start(self, scope: CapturedCall, inputs: Any) -> None:
         self.publish(
@@ -442,7 +371,7 @@ class Run:
             if (questions := self.asked) is not None:
                 questions.end()
             if scope.is_cancelled or kind is ev.RunCancelled:
-                self._abandon_checks()
+                self.abandon_checks()
             for call in reversed(list(self._open_calls.values())):
                 call.abandon(UNFINISHED)
             for frame in reversed(list(self.frames.values())):
@@ -463,7 +392,8 @@ class Run:
             self.closed = True
             self.frames.clear()
             self._connections.clear()
-        self._tell()
+        if self.settling is not None:
+            self.settling.tell()
 
     def _close_frame(self, frame: Frame) -> None:
         """Close a call that outlived the program (``dspy.Parallel`` leaves stragglers behind)."""

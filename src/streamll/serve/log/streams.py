@@ -87,11 +87,11 @@ async def stream_of_events(events: Any, writer: RunWriter) -> AsyncGenerator[lis
             if rendered := writer.write(items):
                 yield rendered
     except Exception as error:
-        if not isinstance(error, StreamllError):
+        if last in TERMINAL or not isinstance(error, StreamllError):
             return
         if not isinstance(error, StreamCancelled):
             raise
-        if last not in TERMINAL and (broken := writer.broken(events.run_id, error)):
+        if broken := writer.broken(events.run_id, error):
             yield broken
 
 
