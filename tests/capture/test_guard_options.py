@@ -223,6 +223,24 @@ def test_whoever_reads_a_stream_inside_a_stopped_run_is_told_so(lm, practice, re
     assert found == ["card"]
 
 
+def test_an_optimizers_caller_gets_an_error_that_can_be_handled(lm, practice, heard):
+    """A stop ends its examples as their own errors do; of more than it bears, it raises one."""
+    practice.respond(lambda _: {"answer": SECRET})
+    examples = [dspy.Example(question=f"q{n}").with_inputs("question") for n in range(3)]
+    options = {"metric": lambda *_: True, "max_bootstrapped_demos": 1, "max_errors": 2}
+    stop = cards(action="stop")
+    with (
+        streamll.watch(sinks=[heard], guards=[stop]),
+        streamll.configure(tokens_in_evaluate=True),
+        pytest.raises(GuardStopped),
+    ):
+        dspy.BootstrapFewShot(**options).compile(
+            dspy.Predict("question -> answer"), trainset=examples
+        )
+    assert len(practice.requests) == 1
+    assert [e.error_type for e in heard.events if e.event_type == "run.error"] == ["GuardStopped"]
+
+
 # --- what they refuse -----------------------------------------------------------------------------
 
 
@@ -262,6 +280,15 @@ def test_a_field_that_no_predictor_has_is_named_early():
 
     with pytest.raises(UnknownFieldError, match="anser"):
         Program()(question="Why?")
+
+
+def test_a_guard_of_no_field_is_refused_and_one_of_all_is_of_everything(lm, practice):
+    for wrong in ([], [""], [None], "answer"):
+        with pytest.raises(ConfigurationError, match="a list of names, or None for every text"):
+            cards(fields=wrong)
+    practice.script(REPLY)
+    with streamll.stream(QA(), guards=[cards(fields=["*"])])(question="Why?") as events:
+        assert not leaks(list(events))
 
 
 def test_configure_shows_its_guards_and_takes_them_back():

@@ -56,7 +56,7 @@ def test_signs_between_count_nothing(checksum, text):
 @pytest.mark.parametrize(("checksum", "most"), [(LUHN, 100), (MOD_97, 97)])
 def test_states_are_few(checksum, most):
     states = {read(checksum, "GB82")}
-    for _ in range(300):
+    for _ in range(100):
         states |= {checksum.step(state, char) for state in states for char in string.digits}
     assert len(states) <= most
 

@@ -26,7 +26,21 @@ class Drawn(NamedTuple):
     needs: int
 
 
-LEAVES = ["a", "b", " ", r"\n", ".", r"\w", r"\W", r"\s", r"\S", "[ab]", "[^a]", "(?s:.)"]
+LEAVES = [
+    "a",
+    "b",
+    " ",
+    r"\n",
+    ".",
+    r"\w",
+    r"\W",
+    r"\s",
+    r"\S",
+    "[ab]",
+    "[^a]",
+    "(?s:.)",
+    r"[^\s\S]",
+]
 EDGES = [r"\b", r"\B", "^", "$", r"\A", r"\Z", "(?m:^)", "(?m:$)", "(?:)"]
 REPEATS = ["*", "+", "?", "*?", "+?", "{2}", "{0,2}", "{1,2}?", "{2,}"]
 
@@ -91,6 +105,7 @@ def examples(test):
 EDGED = [
     "a$", "a$|ab$", r"a$\n", r"a$\n?", "(?m:a$)|a$", r"a(?:\b|\B)", r"\ba\b", r"\Ba.", r"a\Z",
     "(?m:^)a", "^a|b$", r"(?:^|b)a*$", r"a(?:$|\b|\B)", r"(?m:a$)\s(?m:^)b", "a.*b", "(?:a|b$)+",
+    r"ab[^\s\S]|aab", r"a(?:b$ |b\n)b|a ",
 ]  # fmt: skip
 
 
@@ -114,6 +129,7 @@ def test_words_let_out_what_no_continuation_can_forbid(alphabet, data):
 
 MANY = "aAbıſéKß1_ -\n\u0301١"
 CASES = ["a", "[a-b]", "i", "[^a]", "s", "[k-s]", r"\d", r"\w", r"[\W_]", ".", "é", "[^é-ü]", "ß"]
+CASES += ["(?i:a(?-i:a))", r"(?a:\w)", r"(?i-m:^)a", "(?s-i:.)", "(?:aB|[\u0302])"]
 FLAGS = [re.IGNORECASE, re.ASCII, re.MULTILINE, re.DOTALL]
 
 

@@ -138,7 +138,7 @@ NO_EMAILS = [
 AROUND_EMAILS = [
     ("<anna@example.org>", f"<{MASK}>"),
     ("**anna@example.org**", f"**{MASK}**"),
-    ("_anna@example.org_", f"_{MASK}_"),
+    ("_anna@example.org_", f"{MASK}_"),
     ("mailto:anna@example.org?subject=x", f"mailto:{MASK}?subject=x"),
     ("anna@example.org.", f"{MASK}."),
     ("请写anna@example.org获取帮助", f"请写{MASK}获取帮助"),
@@ -686,13 +686,13 @@ HTML = re.compile(
 """A valid e-mail address as the HTML standard has it, for ``<input type=email>``."""
 
 
-SIGNS = ".!#$%&'*+/=?^_`{|}~-"
+SIGNS = ".!#$%&'*+/=?^`{|}~-"
 
 
 @given(
     st.text(SIGNS, max_size=3),
-    st.from_regex("[aZ5]", fullmatch=True),
-    st.text("aZ5" + SIGNS, max_size=60),
+    st.from_regex("[aZ5_]", fullmatch=True),
+    st.text("aZ5_" + SIGNS, max_size=60),
     st.lists(st.from_regex("[bY7]([bY7-]{0,9}[bY7])?", fullmatch=True), min_size=1, max_size=3),
     st.sampled_from(["org", "museum", "io"]),
 )
@@ -744,7 +744,9 @@ def test_all_but_addresses_let_a_word_go_before_it_ends():
 
 def test_an_address_is_not_awaited_for_longer_than_it_may_be():
     guard = TextGuard(ruleset((emails(),)))
-    assert len(guard.feed("a" * 1000)) == 1000 - 64
+    assert guard.feed("a" * 64) == ""
+    assert guard.feed("a") == "a" * 65
+    assert len(guard.feed("b/b+b=" * 100)) >= 600 - 64
 
 
 def test_a_key_goes_out_as_its_mask_before_it_ends():

@@ -73,7 +73,7 @@ _CARDS = (
 """After ISO/IEC 7812, the issuers' ranges as Wikipedia's "Payment card number" and Braintree's
 credit-card-type list them."""
 
-_NUMBERS_OF_A_CARD = 4  # digits that a prefix in the table has
+_DIGITS_OF_A_PREFIX = 4
 
 
 def card_numbers(**options: Unpack[_Options]) -> Pattern:
@@ -83,9 +83,9 @@ def card_numbers(**options: Unpack[_Options]) -> Pattern:
     between them. ``options`` are those of every guard: ``name`` (``"card_numbers"``), ``fields``,
     ``action``, ``mask`` and ``result``.
 
-    One in ten numbers that begin and are as long as a card's pass the check by chance, decimal
-    places among them. Digits of
-    other scripts than ASCII are not recognized, nor are cards whose issuers use no check digit.
+    One in ten numbers that begin like a card's and are as long pass the check by chance, decimal
+    places among them. Not recognized are digits that are not ASCII, numbers that follow a letter
+    directly (``VISA4242…``), and cards whose issuers use no check digit.
 
     Raises: ConfigurationError for an option that cannot be.
     """
@@ -99,24 +99,37 @@ def _cards() -> str:
 
 def _card(prefixes: str, printed: str) -> str:
     heads = "|".join(prefixes.replace(".", _DIGIT).split())
-    return f"(?:{heads})(?:{'|'.join(map(_card_tail, printed.split()))})"
+    return f"(?:{heads})" + _any_of({_card_tail(way) for way in printed.split()})
 
 
 def _card_tail(printed: str) -> str:
+    """The digits after the prefix: ``G`` where a gap may precede one, ``D`` where none may."""
     first, *others = map(int, printed.split("-"))
-    rest = f"{_DIGIT}{{{first - _NUMBERS_OF_A_CARD}}}"
-    return rest + "".join(f"{_GAP}?{_DIGIT}{{{count}}}" for count in others)
+    return "D" * (first - _DIGITS_OF_A_PREFIX) + "".join("G" + "D" * (n - 1) for n in others)
+
+
+def _any_of(tails: set[str]) -> str:
+    """One expression, in which tails that begin alike have their beginnings in common."""
+    if not any(tails):
+        return ""
+    ways = (
+        how + _any_of({tail[1:] for tail in tails if tail[:1] == sign})
+        for sign, how in (("D", _DIGIT), ("G", f"{_GAP}?{_DIGIT}"))
+        if any(tail[:1] == sign for tail in tails)
+    )
+    return f"(?:{'|'.join(ways)}){'?' * ('' in tails)}"
 
 
 # E-mail addresses
 
-_LETTERS = (
-    r"A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0300-\u036f\u0386\u0388-\u03ff\u0400-\u0481"
-    r"\u048a-\u052f\u0531-\u0556\u0561-\u0587\u05d0-\u05ea\u0620-\u064a\u066e-\u06d3\u0900-\u0963"
-    r"\u0971-\u0df3\u10a0-\u10ff\u1e00-\u1fff"
+_FAR_LETTERS = (
+    r"\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0300-\u036f\u0386\u0388-\u03ff\u0400-\u0481\u048a-\u052f"
+    r"\u0531-\u0556\u0561-\u0587\u05d0-\u05ea\u0620-\u064a\u066e-\u06d3\u0900-\u0963\u0971-\u0df3"
+    r"\u10a0-\u10ff\u1e00-\u1fff"
 )
-"""Letters (and accents) of scripts that put blanks between words, in which a word ends soon."""
+"""Letters (and accents) beyond ASCII of scripts with blanks between words, in which a word ends soon."""
 
+_LETTERS = f"A-Za-z{_FAR_LETTERS}"
 _TOGETHER = r"\u3005\u3041-\u3096\u30a1-\u30fa\u30fc\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3"
 _TOGETHER_TOPS = "中国國香港台湾灣澳門公司网络網絡址在线文我爱你みんなコム한국닷컴넷"
 """The letters of top-level domains of scripts without blanks, after IANA's root zone database:
@@ -131,11 +144,11 @@ def emails(**options: Unpack[_Options]) -> Pattern:
     ``options`` are those of every guard: ``name`` (``"emails"``), ``fields``, ``action``, ``mask``
     and ``result``.
 
-    An address begins at its first letter or digit: signs before it stay. Not recognized are quoted
-    local parts, addresses of hosts without a dot (``root@localhost``) or in brackets, domains that
-    end in a digit (``react@18.2.0``), and what is written around (``name at example dot org``). Any
-    word may be the beginning of an address, so that each is held to its end, by at most 64
-    characters.
+    An address begins at its first letter, digit or underscore: signs before it stay. Any word may be
+    the beginning of one, so that each is held to its end, but no more than 64 characters. Not
+    recognized are local parts that are quoted or longer than that (RFC 5321), hosts without a dot
+    (``root@localhost``) or in brackets, domains that end in a digit (``react@18.2.0``), and what is
+    written around (``name at example dot org``).
 
     Raises: ConfigurationError for an option that cannot be.
     """
@@ -145,7 +158,8 @@ def emails(**options: Unpack[_Options]) -> Pattern:
 @lru_cache(maxsize=1)
 def _emails() -> str:
     inside = f"{_LETTERS}0-9"
-    local = rf"[{inside}][{inside}!#$%&'*+/=?^_`{{|}}~.\-]{{0,63}}"
+    start = f"(?:{_EDGE}[A-Za-z0-9_]|[{_FAR_LETTERS}])"
+    local = rf"{start}[{inside}!#$%&'*+/=?^_`{{|}}~.\-]{{0,63}}"
     label, wide = _label(inside), _label(f"{inside}{_TOGETHER}")
     top = rf"(?:[{_LETTERS}]{{2}}[{_LETTERS}]*|xn--[A-Za-z0-9\-]{{1,59}})"
     return rf"{local}@(?:(?:{label}\.)+{top}|(?:{wide}\.)+[{_TOGETHER_TOPS}]{{2,3}})"
@@ -158,7 +172,7 @@ def _label(chars: str) -> str:
 # Telephone numbers
 
 _COUNTRY_CODES = {
-    # what the national number may be, by how many digits the country's code has
+    # how many digits a national number has, by its country's code
     r"[17]": (10, 10),
     r"(?:2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58])": (7, 13),
     r"(?:21[1-368]|2[2346][0-9]|25[0-8]|29[017-9]|35[0-9]|37[0-9]|38[0-35-79]|42[0134]|50[0-9]"

@@ -57,12 +57,13 @@ class Guard:
     def _names(self, fields: Collection[str] | None) -> frozenset[str] | None:
         if fields is None:
             return None
-        if isinstance(fields, str) or not all(isinstance(name, str) for name in fields):
+        is_list = not isinstance(fields, str) and bool(fields)  # with none it would forbid nothing
+        if not is_list or not all(isinstance(name, str) and name for name in fields):
             raise ConfigurationError(
                 f"guard {self.name!r}: fields must be a list of names, or None for every text, "
                 f"not {fields!r}"
             )
-        return frozenset(fields)
+        return None if "*" in fields else frozenset(fields)
 
     def language(self) -> Language | None:
         """What it forbids, to be found as text arrives; None for a rule that is asked otherwise."""
@@ -235,7 +236,6 @@ class Ruleset:
         """The guards of the automaton's rules, by their number."""
         self.automaton = Automaton([language for _, language in found if language is not None])
         self.held = tuple(guard for guard in guards if isinstance(guard, Pattern) and guard.hold)
-        self.order = {id(guard): place for place, guard in enumerate(guards)}
 
 
 @lru_cache(maxsize=128)

@@ -104,7 +104,10 @@ def test_what_guards_kept_back_stands_in_the_card_of_its_call_and_is_counted(pra
     ]
     assert page.locator(".remark.guarded").all_text_contents() == ["masked: <names>"]
     assert "Kept back6" in page.text_content("#stats")
-    assert "Ask ▒▒▒, or ▒▒▒, or ▒▒▒'s sister." in page.text_content("#output")
+    shown = {
+        name: page.text_content(f'.field[data-field="{name}"] .text') for name in ("answer", "note")
+    }
+    assert shown == {"answer": "Ask ▒▒▒, or ▒▒▒, or ▒▒▒'s sister.", "note": ""}
 
 
 def test_attempts_can_be_seen_side_by_side_and_a_result_is_a_text(practice, report):

@@ -17,12 +17,12 @@ from streamll.capture.hooks.evaluations import reported
 from streamll.capture.hooks.tracebacks import FramesHidden
 from streamll.capture.inside_dspy import ACTIVE_CALL_ID, overriding, setting
 from streamll.capture.run import options
-from streamll.capture.run.enter import acall_captured, call_captured
+from streamll.capture.run.enter import acall_captured, call_captured, raise_in_optimizer
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.options import check_fields, declare_options, declared_options
 from streamll.capture.run.scope import QUIET_KEY, SCOPE_KEY, current_scope, is_quiet
 from streamll.context import get_context, scoped_context
-from streamll.core.errors import logger
+from streamll.core.errors import Unwind, logger
 
 Function = Callable[..., Any]
 
@@ -44,7 +44,11 @@ def captured_call(original: Function) -> Function:
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         with FramesHidden():
-            return call_captured(original, self, args, kwargs)
+            try:
+                return call_captured(original, self, args, kwargs)
+            except Unwind:
+                raise_in_optimizer()
+                raise
 
     return call
 
@@ -54,7 +58,11 @@ def captured_acall(original: Function) -> Function:
 
     async def acall(self: Any, *args: Any, **kwargs: Any) -> Any:
         with FramesHidden():
-            return await acall_captured(original, self, args, kwargs)
+            try:
+                return await acall_captured(original, self, args, kwargs)
+            except Unwind:
+                raise_in_optimizer()
+                raise
 
     return acall
 

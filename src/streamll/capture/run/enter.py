@@ -18,7 +18,7 @@ from typing import Any
 
 import dspy
 
-from streamll.capture.inside_dspy import overriding
+from streamll.capture.inside_dspy import overriding, setting
 from streamll.capture.run import options
 from streamll.capture.run.options import CaptureOptions, own_options
 from streamll.capture.run.run import Run
@@ -173,6 +173,19 @@ def enter_outermost(call_id: str, instance: Any, inputs: Inputs) -> None:
         block.enter_context(settled(scope))
         block.enter_context(captured(scope, inputs))
         _outermost[call_id] = scope, block
+
+
+def raise_in_optimizer() -> None:
+    """Raise ``GuardStopped`` in the calls of an optimizer's run that a guard has stopped.
+
+    Whoever called the optimizer gets what it raises, since its own call is not among those that are
+    replaced: that must be no ``Unwind``.
+    """
+    scope: Scope | None = setting(SCOPE_KEY)
+    if scope is not None and (stopped := scope.stopped) is not None:
+        *_, outermost = scope.enclosing()
+        if any(outermost is known for known, _ in list(_outermost.values())):
+            raise stopped from None
 
 
 def leave_outermost(call_id: str, value: Any, error: BaseException | None) -> None:
