@@ -223,6 +223,7 @@ def test_whoever_reads_a_stream_inside_a_stopped_run_is_told_so(lm, practice, re
     assert found == ["card"]
 
 
+@pytest.mark.since_3_4
 def test_an_optimizers_caller_gets_an_error_that_can_be_handled(lm, practice, heard):
     """A stop ends its examples as their own errors do; of more than it bears, it raises one."""
     practice.respond(lambda _: {"answer": SECRET})
@@ -618,6 +619,7 @@ def test_streamify_refuses_raw_chunks_where_there_are_guards(lm, practice):
         streaming(question="Why?")  # without guards
 
 
+@pytest.mark.since_3_4
 def test_raw_chunks_of_a_guarded_part_are_withheld(lm, practice):
     """The program around it is not guarded, and so is read as ever."""
     practice.script(cut(), cut({**REPLY, "answer": "Open."}))
@@ -638,6 +640,7 @@ def test_raw_chunks_of_a_guarded_part_are_withheld(lm, practice):
     assert text.count("completed") == 1
 
 
+@pytest.mark.since_3_4
 def test_reasoning_of_the_provider_is_guarded_as_well(lm, practice):
     class Thoughtful(dspy.Signature):
         question: str = dspy.InputField()

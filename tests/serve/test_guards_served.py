@@ -87,19 +87,19 @@ def test_no_format_has_the_secret_however_the_reply_is_cut(practice, lm, serve, 
                 assert not shows(data)
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_a_route_of_ones_own_says_once_which_rule_has_stopped_it(practice, lm, serve, name):
-    practice.script(*[Reply(REPLY, chunk=3)] * 2)
+def test_a_route_of_ones_own_says_once_which_rule_has_stopped_it(practice, lm, serve):
+    practice.respond(lambda _: Reply(REPLY, chunk=3))
     server = serve(routes(dspy.Predict(SIGNATURE), guards=[card(action="stop")]))
+    address = server.url.replace("http", "ws")
     with server.client() as client:
-        over_http = client.get("/ask", params={"format": name}).content
-        address = server.url.replace("http", "ws")
-        with ws.connect(f"{address}/ws?format={name}", open_timeout=60) as socket:
-            over_socket = "\n".join(socket).encode()
-    for data in (over_http, over_socket):
-        assert data.count(b"stopped the run") == 1
-        assert b"card rule" in data
-        assert not shows(data)
+        for name in FORMATS:
+            over_http = client.get("/ask", params={"format": name}).content
+            with ws.connect(f"{address}/ws?format={name}", open_timeout=60) as socket:
+                over_socket = "\n".join(socket).encode()
+            for data in (over_http, over_socket):
+                assert data.count(b"stopped the run") == 1, name
+                assert b"card rule" in data
+                assert not shows(data)
 
 
 @pytest.fixture
