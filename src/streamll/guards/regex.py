@@ -301,6 +301,7 @@ class RegexLanguage:
         self._reached: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {}
         self._live: dict[Read, bool] = {}
         self._free: dict[tuple[int, int], bool] = {}
+        self._rows: dict[int, tuple[tuple[int, int | None], ...]] = {}
         self._symbols: dict[tuple[int, Kinds], tuple[Symbol, ...]] = {}
         self._count_ways()
 
@@ -424,9 +425,14 @@ class RegexLanguage:
 
         Any digit makes it longer (1), another character that the checksum counts breaks it (0).
         """
-        symbols = self._symbols_of(node, some_kinds)
-        free = {symbol.char for symbol in symbols}.issuperset(string.digits)
-        return tuple(dict.fromkeys((s.kind, _in_row(s.char, free)) for s in symbols))
+        bit = self._bits[node]
+        known = self._rows.get(bit)
+        if known is None:
+            symbols = self._symbols_of(node, some_kinds)
+            free = {symbol.char for symbol in symbols}.issuperset(string.digits)
+            steps = dict.fromkeys((s.kind, _in_row(s.char, free)) for s in symbols)
+            known = self._rows[bit] = tuple(steps)
+        return known
 
     def _search(self, start: Read) -> bool:
         """Whether any continuation completes it; what is found out on the way is kept for a while."""
