@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from functools import reduce
+from itertools import product
 from typing import NamedTuple
 
 import pytest
 from guard_oracle import certain_in, masked, regex, texts_from, words
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from profiles import THOROUGH
+from profiles import EXAMPLES, THOROUGH
 
 from streamll.guards import Pattern, TextGuard, Words, guard_text, ruleset
 
@@ -26,7 +27,21 @@ class Drawn(NamedTuple):
     needs: int
 
 
-LEAVES = ["a", "b", " ", r"\n", ".", r"\w", r"\W", r"\s", r"\S", "[ab]", "[^a]", "(?s:.)"]
+LEAVES = [
+    "a",
+    "b",
+    " ",
+    r"\n",
+    ".",
+    r"\w",
+    r"\W",
+    r"\s",
+    r"\S",
+    "[ab]",
+    "[^a]",
+    "(?s:.)",
+    r"[^\s\S]",
+]
 EDGES = [r"\b", r"\B", "^", "$", r"\A", r"\Z", "(?m:^)", "(?m:$)", "(?:)"]
 REPEATS = ["*", "+", "?", "*?", "+?", "{2}", "{0,2}", "{1,2}?", "{2,}"]
 
@@ -83,14 +98,15 @@ def check(guards, matches, alphabet: str, prefix: str, needs: int) -> None:
 
 def examples(test):
     """Patterns with edges of which chance has few."""
-    for source in EDGED:
-        test = example(Drawn(source, 2), "")(test)
+    for source, prefix in product(EDGED, ["", "a", "ab"]):
+        test = example(Drawn(source, 2), prefix)(test)
     return test
 
 
 EDGED = [
     "a$", "a$|ab$", r"a$\n", r"a$\n?", "(?m:a$)|a$", r"a(?:\b|\B)", r"\ba\b", r"\Ba.", r"a\Z",
     "(?m:^)a", "^a|b$", r"(?:^|b)a*$", r"a(?:$|\b|\B)", r"(?m:a$)\s(?m:^)b", "a.*b", "(?:a|b$)+",
+    r"ab[^\s\S]|aab", r"a(?:b$ |b\n)b|a ",
 ]  # fmt: skip
 
 
@@ -102,6 +118,7 @@ def test_a_pattern_lets_out_what_no_continuation_can_forbid(drawn, prefix):
 
 
 @pytest.mark.parametrize("alphabet", ["aSß-", "a\u0301é ", "ab_é"])
+@settings(max_examples=EXAMPLES // 3)
 @given(data=st.data())
 def test_words_let_out_what_no_continuation_can_forbid(alphabet, data):
     listed = data.draw(st.lists(st.text(alphabet, min_size=1, max_size=3), min_size=1, max_size=3))
@@ -114,6 +131,7 @@ def test_words_let_out_what_no_continuation_can_forbid(alphabet, data):
 
 MANY = "aAbıſéKß1_ -\n\u0301١"
 CASES = ["a", "[a-b]", "i", "[^a]", "s", "[k-s]", r"\d", r"\w", r"[\W_]", ".", "é", "[^é-ü]", "ß"]
+CASES += ["(?i:a(?-i:a))", r"(?a:\w)", r"(?i-m:^)a", "(?s-i:.)", "(?:aB|[\u0302])"]
 FLAGS = [re.IGNORECASE, re.ASCII, re.MULTILINE, re.DOTALL]
 
 

@@ -23,6 +23,7 @@ from streamll.guards import Pattern, TextGuard, Words, guard_text, ruleset
         (r"(?<!a)b", "a lookahead or lookbehind"),
         ("a{10001}", "more than 10,000 states"),
         ("(?:a{200}){200}", "more than 10,000 states"),
+        ("(?:a?b?){300}", "more than 100,000 ways"),
     ],
 )
 def test_what_cannot_be_decided_as_text_arrives_is_refused(regex, reason):
@@ -85,6 +86,27 @@ NEVER = [
 def test_what_no_text_completes_holds_nothing(regex):
     guard = TextGuard(ruleset((Pattern(regex),)))
     assert [guard.feed(char) for char in "a b ab\nb"] == list("a b ab\nb")
+
+
+@pytest.mark.parametrize(
+    ("regex", "text", "guarded"),
+    [
+        ("(?i:a(?-i:b))", "ab Ab aB", "# # aB"),
+        ("(?s:a(?-s:.))", "a\na ", "a\n#"),
+        (r"(?a:\w)+\b", "aé éa", "aé é#"),
+        (r"\w(?a:\b)", "aé ", "#é "),
+        ("(?m:^a)|^b", "a\na\nb", "#\n#\nb"),
+        ("(?x) a # b\n b", "ab", "#"),
+    ],
+)
+def test_flags_hold_where_they_are_given(regex, text, guarded):
+    assert guard_text(ruleset((Pattern(regex, mask="#"),)), text)[0] == guarded
+
+
+@pytest.mark.parametrize("regex", ["\u0302[\u0ac8-\u0ac9]", r"\W*[ऀ]", "(?i)[^\\x00-\u02ff]\u03c9"])
+def test_characters_of_any_plane_can_be_found(regex):
+    rules = ruleset((Pattern(regex, mask="#"),))
+    assert guard_text(rules, "a\u0302\u0ac9b-\u0900c\u0416\u2126")[0].count("#") == 1
 
 
 def test_a_held_pattern_finds_what_re_finds_at_the_end():

@@ -35,6 +35,7 @@ else:
     import sre_parse as parser
 
 MOST_STATES = 10_000
+MOST_WAYS = 100_000  # from one state to the next
 MOST_KNOWN = 100_000  # states of which it is remembered whether they are live
 LEAF_FLAGS = re.IGNORECASE | re.ASCII | re.UNICODE | re.DOTALL
 CATEGORIES = {
@@ -300,7 +301,18 @@ class RegexLanguage:
         self._reached: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {}
         self._live: dict[Read, bool] = {}
         self._free: dict[tuple[int, int], bool] = {}
+        self._rows: dict[int, tuple[tuple[int, int | None], ...]] = {}
         self._symbols: dict[tuple[int, Kinds], tuple[Symbol, ...]] = {}
+        self._count_ways()
+
+    def _count_ways(self) -> None:
+        """Refuses a pattern most parts of which may be left out: there are too many next ones."""
+        ways = 0
+        for node in self._nodes:
+            if isinstance(node.what, Leaf):
+                ways += len(self._reach(node.to[0], OTHER))
+                if ways > MOST_WAYS:
+                    raise Refused(f"it can go on in more than {MOST_WAYS:,} ways")
 
     def symbol(self, char: str) -> Symbol:
         bits = sum(1 << n for n, leaf in enumerate(self._leaves) if matcher(leaf).match(char))
@@ -413,9 +425,14 @@ class RegexLanguage:
 
         Any digit makes it longer (1), another character that the checksum counts breaks it (0).
         """
-        symbols = self._symbols_of(node, some_kinds)
-        free = {symbol.char for symbol in symbols}.issuperset(string.digits)
-        return tuple(dict.fromkeys((s.kind, _in_row(s.char, free)) for s in symbols))
+        bit = self._bits[node]
+        known = self._rows.get(bit)
+        if known is None:
+            symbols = self._symbols_of(node, some_kinds)
+            free = {symbol.char for symbol in symbols}.issuperset(string.digits)
+            steps = dict.fromkeys((s.kind, _in_row(s.char, free)) for s in symbols)
+            known = self._rows[bit] = tuple(steps)
+        return known
 
     def _search(self, start: Read) -> bool:
         """Whether any continuation completes it; what is found out on the way is kept for a while."""

@@ -236,7 +236,6 @@ class Ruleset:
         """The guards of the automaton's rules, by their number."""
         self.automaton = Automaton([language for _, language in found if language is not None])
         self.held = tuple(guard for guard in guards if isinstance(guard, Pattern) and guard.hold)
-        self.order = {id(guard): place for place, guard in enumerate(guards)}
 
 
 @lru_cache(maxsize=128)

@@ -124,7 +124,7 @@ export class RunState {
     if (event.event_type === "lm.superseded") {
       this.retries++;
       this.shown = this.shown.filter((one) => one.attempt.superseded === null);
-    } else if ("field" in event && !attempt.candidate && attempt.superseded === null) {
+    } else if ("field" in event && event.field !== undefined && !attempt.candidate && attempt.superseded === null) {
       this.show(event, attempt, attempt.field(event.field));
     }
   }

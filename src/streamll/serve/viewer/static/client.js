@@ -540,7 +540,7 @@
       if (event.event_type === "lm.superseded") {
         this.retries++;
         this.shown = this.shown.filter((one) => one.attempt.superseded === null);
-      } else if ("field" in event && !attempt.candidate && attempt.superseded === null) {
+      } else if ("field" in event && event.field !== void 0 && !attempt.candidate && attempt.superseded === null) {
         this.show(event, attempt, attempt.field(event.field));
       }
     }
