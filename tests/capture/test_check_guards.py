@@ -9,6 +9,7 @@ from typing import Any
 
 import dspy
 import pytest
+from dspy_lines import LM_ERROR, NO_FALLBACK
 from patience import BOUND
 from programs import QA, Heard
 
@@ -17,7 +18,7 @@ from streamll.core.errors import GuardStopped, StreamCancelled
 from streamll.core.events import LMEnd, ModuleEnd
 from streamll.core.ordering import OrderCheck
 from streamll.guards import Check, Pattern
-from streamll.testing import Reply
+from streamll.testing import Fault, Reply
 
 REPLY = {"reasoning": "It scatters.", "answer": "One is good. Two is bad. Three is good."}
 LONG = {**REPLY, "answer": REPLY["answer"] + " And so on." * 100}
@@ -39,12 +40,12 @@ class Gate:
         self.asked.append(text)
         if self.word in text:
             self.reached.set()
-            self.open.wait(BOUND)
+            self.open.wait()
         return "bad" not in text
 
 
 def check(function, **options):
-    return Check(function, **{"mask": "[-]", "timeout": BOUND, **options})
+    return Check(function, **{"mask": "[-]", "timeout": 60 * BOUND, **options})
 
 
 forbids_bad = functools.partial(check, lambda text: "bad" not in text)
@@ -297,8 +298,10 @@ def test_what_is_held_when_the_reader_leaves_is_withheld(lm, practice, gate, new
     with stream(question="Why?") as events:
         assert gate.reached.wait(BOUND)
         events.cancel()
+        seen = []
         with pytest.raises(StreamCancelled):
-            list(events)
+            seen.extend(events)
+        assert seen[-1].closes == "run"  # and nobody has waited for the check
     gate.open.set()
     legal(heard.events)
     assert heard.text("answer") in ("One is good. ", "")
@@ -319,6 +322,33 @@ def test_a_program_that_was_left_shows_nothing_more(lm, practice, gate):
     legal(heard.events)
     assert heard.text("answer") == "One is good. "
     assert heard.events[-1].partial["generate.predict.answer"] == "One is good. "
+
+
+def test_leaving_a_run_that_checks_hold_ends_it(lm, practice, gate):
+    heard, program = Noticing(), Twice()
+    practice.script({"answer": "First."}, {"answer": REPLY["answer"]})
+    with streamll.stream(program, sinks=[heard], guards=[check(gate)])(question="Why?"):
+        assert program.returned.wait(BOUND)
+        assert gate.reached.wait(BOUND)
+    heard.wait_for(lambda event: event.closes == "run")
+    legal(heard.events)
+    assert heard.text("answer", predictor="two") == "One is good. "
+
+
+def test_a_run_that_fails_tells_what_it_has_shown(practice, gate):
+    dspy.configure(lm=practice.lm(num_retries=0), adapter=NO_FALLBACK)
+    practice.script(Reply(LONG, fault=Fault(error_after=60)))
+    heard = Noticing()
+    with streamll.stream(QA(), sinks=[heard], guards=[check(gate)])(question="Why?") as events:
+        assert gate.reached.wait(BOUND)
+        heard.wait_for(lambda event: event.event_type == "lm.end")  # of another call
+        assert heard.text("answer") == "One is good. "
+        gate.open.set()
+        with pytest.raises(LM_ERROR):
+            list(events)
+    legal(heard.events)
+    assert heard.text("answer").startswith(SHOWN)
+    assert heard.events[-1].partial["generate.predict.answer"] == heard.text("answer")
 
 
 def test_a_time_limit_ends_a_run_that_checks_hold(lm, practice, gate):
@@ -431,9 +461,9 @@ def test_what_a_check_calls_is_no_part_of_the_run(lm, practice, is_streamed):
         return {"verdict": "good"} if is_judge else {"reasoning": "It is.", "answer": "Yes. No."}
 
     practice.respond(replies)
-    heard = Heard()
+    program, heard = QA(), Heard()
     with streamll.configure(sinks=[heard], guards=[check(judges)]):
-        with streamll.stream(QA())(question="Why?") as events:
+        with streamll.stream(program)(question="Why?") as events:
             seen = legal(list(events))
             assert events.text("answer") == "Yes. No."
     assert sorted(asked) == ["It is.", "No.", "Yes."]
@@ -441,6 +471,7 @@ def test_what_a_check_calls_is_no_part_of_the_run(lm, practice, is_streamed):
     assert len([each for each in seen if isinstance(each, LMEnd)]) == 1
     assert len(heard.runs()) == (1 + len(asked) if is_streamed else 1)
     assert len(judge.history) == len(asked)
+    assert len(program.history) == 1
 
 
 def test_two_runs_at_once(lm, practice, gate):
@@ -486,9 +517,8 @@ def test_a_sync_call_on_a_loop_does_not_wait_for_that_loop(lm, practice):
 
     async def main():
         practice.script(REPLY)
-        return streamll.instrument(QA(), fields="*", sinks=[heard], guards=[check(judges)])(
-            question="Why?"
-        )
+        guards = [check(judges)]
+        return streamll.instrument(QA(), fields="*", sinks=[heard], guards=guards)(question="Why?")
 
     heard: Any = Heard()
     asyncio.run(main())
@@ -505,3 +535,45 @@ def test_streamify_yields_what_checks_let_out(lm, practice, gate):
         *chunks, prediction = list(stream(question="Why?"))
     assert "".join(each.chunk for each in chunks if hasattr(each, "chunk")) == SHOWN
     assert prediction.answer == REPLY["answer"]
+
+
+class Many(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.one = dspy.Predict("question -> answer")
+        self.two = dspy.ChainOfThought("question -> notes: list[str], answer")
+
+    def forward(self, question):
+        asked = dspy.Example(question=question).with_inputs("question")
+        pairs = [(each, asked) for each in (self.one, self.two)] * 3
+        with streamll.trace("all"):
+            return dspy.Parallel(num_threads=4, disable_progress_bar=True)(pairs)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_many_calls_at_once_stay_in_a_legal_order(lm, practice, is_async):
+    text = " ".join(f"This is {'rotten' if number % 4 == 3 else 'good'}." for number in range(12))
+    reply = {"reasoning": text, "notes": [text, "Good.\nRotten? rotten"], "answer": text}
+    practice.respond(
+        lambda request: {field.name: reply[field.name] for field in request.prompt.fields}
+    )
+
+    async def judges_async(text):
+        await asyncio.sleep(0)
+        return "rotten" not in text
+
+    guards = [
+        check(judges_async if is_async else lambda text: "rotten" not in text),
+        check(lambda text: "otte" not in text, unit=9, fields=["two.predict.answer"], mask="."),
+    ]
+    with streamll.configure(include=["inputs", "outputs"]):
+        with streamll.stream(Many(), guards=guards)(question="Why?") as events:
+            seen = legal(list(events))
+    assert "rotten" not in repr(seen)
+    assert {each.kind for each in seen if each.event_type == "guarded"} == {"check"}
+    ends = [each for each in seen if each.event_type == "module.end" and each.predictor == "one"]
+    assert len(ends) == 3
+    for end in ends:
+        tokens = [e for e in seen if e.event_type == "token" and e.call_id == end.call_id]
+        shown = "".join(each.token for each in tokens)
+        assert shown == end.outputs["answer"] == text.replace("This is rotten.", "[-]")

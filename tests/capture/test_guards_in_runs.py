@@ -8,6 +8,7 @@ from guarded_runs import LETTERS, MASK, SECRET, WITH, checked, masked, shown
 from programs import QA, contiguous
 
 import streamll
+import streamll.context
 from streamll.core.errors import GuardStopped
 from streamll.guards import Pattern
 from streamll.sinks import MemorySink
@@ -105,6 +106,32 @@ def test_only_the_guarded_part_of_a_run_is_guarded(lm, practice):
             texts[event.call_id] = texts.get(event.call_id, "") + event.token
     whole = f"{WITH} Yes."
     assert [*texts.values()] == [whole, masked(whole), whole]
+
+
+def test_a_part_that_is_called_often_leaves_nothing_behind(lm, practice):
+    class Loop(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.kept = streamll.instrument(predict(), guards=[guard()])
+
+        def forward(self, question):
+            for _ in range(3):
+                self.kept(question=question)
+                guarding = streamll.context.current_scope().run.guarding
+                rewriting = guarding._exact
+                sizes.append((len(guarding._kinds), len(rewriting._scopes)))
+                left = (
+                    rewriting.open,
+                    rewriting._fields,
+                    rewriting._loose,
+                    guarding._numbers._calls,
+                )
+                assert not any(left)
+
+    sizes = []
+    practice.respond(lambda _: Reply(ANSWER, thinking=WITH, chunk=5))
+    read(Loop())
+    assert sizes == sizes[:1] * 3
 
 
 def test_an_answer_from_the_cache_is_guarded(lm, practice):

@@ -71,6 +71,9 @@ def outcome(events):
         if event.event_type == "field.partial" and not event.pointer and not event.append:
             values[event.predictor, event.field] = plain(event.value)
     texts = {owner: text for owner, text in view.texts().items() if owner not in values}
+    for event in events:
+        if event.event_type in ("thinking", "refusal"):
+            texts[event.event_type] = texts.get(event.event_type, "") + event.text
     return [[*texts.values()], [*values.values()]]
 
 

@@ -36,7 +36,12 @@ class Guarding:
         self._make_checking = checking
         self._numbers = Numbering()
         self._exact = Rewriting(numbers=self._numbers)
+        self._known: dict[tuple[int, ...], tuple[Guard, ...]] = {}
         self._kinds: dict[int, tuple[Any, tuple[Guard, ...], tuple[Check, ...]]] = {}
+
+    def known(self, guards: tuple[Guard, ...]) -> tuple[Guard, ...]:
+        """The same guards, as one object for all calls that have them: much is kept by its id."""
+        return self._known.setdefault(tuple(map(id, guards)), guards)
 
     def feed(self, event: Event, scope: GuardedCall) -> list[Leaving]:
         """The events that leave because of this one, each with the scope whose receivers get it."""

@@ -70,8 +70,11 @@ class Run:
         self.loop: asyncio.AbstractEventLoop | None = None
         """The event loop on which the outermost call is awaited, if it is one that is."""
 
-    def guard(self, scope: CapturedCall) -> None:
-        """From now on events pass guards, as ``scope`` has some: their ``seq`` is given as they leave."""
+    def guard(self, scope: CapturedCall) -> tuple[Any, ...]:
+        """From now on events pass guards, as ``scope`` has some: their ``seq`` is given as they leave.
+
+        Returns its guards, of equal ones the same object.
+        """
         from streamll.capture.run.settling import Settling
         from streamll.guards.events import Guarding
 
@@ -82,6 +85,7 @@ class Run:
                 self.guarding = Guarding(self._checking)
                 self.settling = Settling(self)
                 *_, self._outermost = scope.enclosing()
+            return self.guarding.known(scope.guards)  # type: ignore[no-any-return]
 
     def _checking(self) -> Any:
         """What asks checks about the events, for the first check there is."""
@@ -134,8 +138,8 @@ class Run:
                 return
             context = get_context()
             place: tuple[str, int, int] | tuple[()] | None = None
-            if self.guarding is not None and token:
-                place = self.guarding.release(identity, field, token, context)
+            if (guarding := self.guarding) is not None and token:
+                place = guarding.release(identity, field, token, context)
                 if place:
                     token, index, offset = place
                 elif place is not None:
@@ -152,14 +156,14 @@ class Run:
                 finish_reason=finish_reason,
                 cached=cached,
             )
-            if self.guarding is None:
+            if guarding is None:
                 self._deliver(event, scope)
             elif place:
                 self._leaving += 1
                 self._deliver(event, scope)
             else:
-                self._leave(self.guarding.feed(event, scope))
-        if self.guarding is not None and not place:
+                self._leave(guarding.feed(event, scope))
+        if guarding is not None and not place:
             self.settling.tell()
         elif scope.token_hooks and token:
             self.call_token_hooks(event, scope)

@@ -89,7 +89,7 @@ class Scope:
         self.guards = tuple({id(each): each for each in (*outer, *self.guards)}.values())
         if self.guards:
             guarded_logs.install()
-            self.run.guard(self)
+            self.guards = self.run.guard(self)
         # each once, by identity: sinks may compare equal and need not be hashable
         self.receivers = tuple({id(each): each for each in self.receivers}.values())
         self.put_methods = tuple(receiver.put for receiver in self.receivers)  # for every event
