@@ -535,3 +535,45 @@ def test_streamify_yields_what_checks_let_out(lm, practice, gate):
         *chunks, prediction = list(stream(question="Why?"))
     assert "".join(each.chunk for each in chunks if hasattr(each, "chunk")) == SHOWN
     assert prediction.answer == REPLY["answer"]
+
+
+class Many(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.one = dspy.Predict("question -> answer")
+        self.two = dspy.ChainOfThought("question -> notes: list[str], answer")
+
+    def forward(self, question):
+        asked = dspy.Example(question=question).with_inputs("question")
+        pairs = [(each, asked) for each in (self.one, self.two)] * 3
+        with streamll.trace("all"):
+            return dspy.Parallel(num_threads=4, disable_progress_bar=True)(pairs)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_many_calls_at_once_stay_in_a_legal_order(lm, practice, is_async):
+    text = " ".join(f"This is {'rotten' if number % 4 == 3 else 'good'}." for number in range(12))
+    reply = {"reasoning": text, "notes": [text, "Good.\nRotten? rotten"], "answer": text}
+    practice.respond(
+        lambda request: {field.name: reply[field.name] for field in request.prompt.fields}
+    )
+
+    async def judges_async(text):
+        await asyncio.sleep(0)
+        return "rotten" not in text
+
+    guards = [
+        check(judges_async if is_async else lambda text: "rotten" not in text),
+        check(lambda text: "otte" not in text, unit=9, fields=["two.predict.answer"], mask="."),
+    ]
+    with streamll.configure(include=["inputs", "outputs"]):
+        with streamll.stream(Many(), guards=guards)(question="Why?") as events:
+            seen = legal(list(events))
+    assert "rotten" not in repr(seen)
+    assert {each.kind for each in seen if each.event_type == "guarded"} == {"check"}
+    ends = [each for each in seen if each.event_type == "module.end" and each.predictor == "one"]
+    assert len(ends) == 3
+    for end in ends:
+        tokens = [e for e in seen if e.event_type == "token" and e.call_id == end.call_id]
+        shown = "".join(each.token for each in tokens)
+        assert shown == end.outputs["answer"] == text.replace("This is rotten.", "[-]")
