@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from functools import reduce
+from itertools import product
 from typing import NamedTuple
 
 import pytest
 from guard_oracle import certain_in, masked, regex, texts_from, words
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from profiles import THOROUGH
+from profiles import EXAMPLES, THOROUGH
 
 from streamll.guards import Pattern, TextGuard, Words, guard_text, ruleset
 
@@ -97,8 +98,8 @@ def check(guards, matches, alphabet: str, prefix: str, needs: int) -> None:
 
 def examples(test):
     """Patterns with edges of which chance has few."""
-    for source in EDGED:
-        test = example(Drawn(source, 2), "")(test)
+    for source, prefix in product(EDGED, ["", "a", "ab"]):
+        test = example(Drawn(source, 2), prefix)(test)
     return test
 
 
@@ -117,6 +118,7 @@ def test_a_pattern_lets_out_what_no_continuation_can_forbid(drawn, prefix):
 
 
 @pytest.mark.parametrize("alphabet", ["aSß-", "a\u0301é ", "ab_é"])
+@settings(max_examples=EXAMPLES // 3)
 @given(data=st.data())
 def test_words_let_out_what_no_continuation_can_forbid(alphabet, data):
     listed = data.draw(st.lists(st.text(alphabet, min_size=1, max_size=3), min_size=1, max_size=3))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
 
-from streamll.guards import Pattern, TextGuard, Words, guard_text, ruleset
+from streamll.guards import Pattern, Ruleset, TextGuard, Words, automaton, guard_text, ruleset
 
 
 def given(rules, pieces, form="plain"):
@@ -106,6 +107,32 @@ def test_entities_of_xml_are_read_and_its_elements_are_texts(raw, guarded):
     for seed in range(10):
         assert "".join(given(rules, cut(raw, seed), "xml")[0]) == guarded
         assert "".join(given(rules, raw, "xml")[0]) == guarded
+
+
+@pytest.mark.parametrize("most", [0, 3, 20])
+def test_what_is_forgotten_is_worked_out_again(monkeypatch, most):
+    rules = (CARD, Words(["ab", "b c"], mask="#"), Pattern("a.{3}b|x$", mask="%"))
+    text = "".join(random.Random(most).choices("ab1-x cé\n", k=800))
+    whole, hits = guard_text(Ruleset(rules), text)
+    monkeypatch.setattr(automaton, "MOST_KEPT", most)
+    monkeypatch.setattr(automaton, "MOST_CHARS", 2)
+    guard = TextGuard(Ruleset(rules))
+    assert "".join(map(guard.feed, text)) + guard.finish() == whole
+    assert guard.hits == hits
+    again = TextGuard(Ruleset(rules))
+    assert (
+        "".join(again.feed(text[at : at + 4]) for at in range(0, len(text), 4)) + again.finish()
+        == whole
+    )
+
+
+def test_threads_share_what_is_kept(monkeypatch):
+    monkeypatch.setattr(automaton, "MOST_KEPT", 50)
+    rules = Ruleset((CARD, Words(["ab", "b c"], mask="#"), Pattern("a.{3}b|x$", mask="%")))
+    texts = ["".join(random.Random(seed).choices("ab1-x cé\n", k=200)) for seed in range(8)]
+    expected = [guard_text(Ruleset(rules.guards), text)[0] for text in texts]
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(lambda text: guard_text(rules, text)[0], texts)) == expected
 
 
 def test_a_text_held_for_long_goes_out_whole():

@@ -88,6 +88,21 @@ def test_what_no_text_completes_holds_nothing(regex):
     assert [guard.feed(char) for char in "a b ab\nb"] == list("a b ab\nb")
 
 
+@pytest.mark.parametrize(
+    ("regex", "text", "guarded"),
+    [
+        ("(?i:a(?-i:b))", "ab Ab aB", "# # aB"),
+        ("(?s:a(?-s:.))", "a\na ", "a\n#"),
+        (r"(?a:\w)+\b", "aé éa", "aé é#"),
+        (r"\w(?a:\b)", "aé ", "#é "),
+        ("(?m:^a)|^b", "a\na\nb", "#\n#\nb"),
+        ("(?x) a # b\n b", "ab", "#"),
+    ],
+)
+def test_flags_hold_where_they_are_given(regex, text, guarded):
+    assert guard_text(ruleset((Pattern(regex, mask="#"),)), text)[0] == guarded
+
+
 @pytest.mark.parametrize("regex", ["\u0302[\u0ac8-\u0ac9]", r"\W*[ऀ]", "(?i)[^\\x00-\u02ff]\u03c9"])
 def test_characters_of_any_plane_can_be_found(regex):
     rules = ruleset((Pattern(regex, mask="#"),))
