@@ -103,6 +103,20 @@ def test_what_guards_kept_back_is_counted_in_one_line_of_its_step():
     )
 
 
+def test_a_typed_field_that_a_guard_has_dropped_is_empty():
+    script = Script()
+    generate = script.module("generate", script.root)
+    script.say(ev.FieldStart, generate, field="tags")
+    script.say(ev.FieldPartial, generate, field="tags", value=["a"], state="partial")
+    script.say(ev.Guarded, generate, rule="keys", kind="pattern", action="drop", field="tags")
+    script.say(ev.FieldEnd, generate, field="tags", length=6)
+    script.say(ev.FieldCorrected, generate, field="tags", text="", value=None)
+    script.say(ev.FieldPartial, generate, field="tags", value=None, state="complete")
+    assert whole(script.events).endswith(
+        "\n     tags  (empty)\n           corrected\n     ▒ dropped: keys"
+    )
+
+
 def test_another_model_that_takes_over_is_named():
     script = Script()
     generate = script.module("generate.predict", script.root)

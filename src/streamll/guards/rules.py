@@ -183,7 +183,8 @@ class Check(Guard):
     characters. Sentences end at a newline, and at ``. ! ? …`` with the quotes and brackets behind
     it where white space follows; one of 2,000 characters is cut there. Neither sentences nor lines
     include the white space around them. Whatever other guards find has been taken out before, and no
-    run asks about the same part twice.
+    run asks about the same part twice. Numbers, and keys that are single words, are not asked about; the
+    raw text of a value in JSON is when it is complete, by the texts in it.
 
     A sync function is called in a thread. An async one runs on the event loop of the program, if
     that is async, else on one in the background. What it calls is not part of the run. While it is

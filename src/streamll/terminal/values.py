@@ -62,7 +62,7 @@ class DrawnValue:
         """The lines at ``width`` columns; not to be modified."""
         if self._lines is None or width != self._width:
             self._width = width
-            self._lines = self._drawn(width) or [""]
+            self._lines = (self._drawn(width) if self.length else []) or [""]
         return self._lines
 
     def _drawn(self, width: int) -> list[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import dspy
 import msgspec
@@ -23,14 +23,6 @@ from streamll.guards.text import ExactRules, Rules
 
 LISTS = (list, tuple, set, frozenset)
 MakeRules = Callable[[tuple[Guard, ...]], Rules]
-
-
-@runtime_checkable
-class Maskable(Protocol):
-    """A result that knows how it is masked: a reply of ``streamll.chat``."""
-
-    def masked_by(self, mask: Callable[[Any], Any]) -> Any:
-        """It, or a copy, with ``mask`` applied to all that is content."""
 
 
 def guarded_result(value: Any, guards: Iterable[Guard], rules: MakeRules = ExactRules) -> Any:
@@ -123,7 +115,7 @@ class _Masking:
         return shown if hits else text
 
     def _inside(self, value: Any) -> Any:
-        if isinstance(value, Maskable):
+        if hasattr(type(value), "masked_by"):  # it knows how: a reply of ``streamll.chat``
             return value.masked_by(self.mask)
         if isinstance(value, dspy.Example):
             return _example(value, self._mapping)
@@ -204,7 +196,8 @@ def _parts_of(value: Any) -> Mapping[str, Any] | None:
     if isinstance(value, msgspec.Struct):
         return msgspec.structs.asdict(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+        names = [each.name for each in dataclasses.fields(value)]
+        return {name: getattr(value, name) for name in names if hasattr(value, name)}
     return None
 
 
