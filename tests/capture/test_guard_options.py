@@ -316,16 +316,6 @@ def test_a_run_reads_the_configuration_when_it_starts(lm, practice):
     assert sink.text("answer") == MASKED
 
 
-def test_a_guard_counts_once_however_often_it_is_given(lm, practice):
-    guard, sink = cards(), RecordingSink()
-    practice.script(REPLY)
-    qa = streamll.instrument(QA(), fields="*", guards=[guard, guard], sinks=[sink])
-    with streamll.configure(guards=[guard]):
-        qa(question="Why?")
-    assert sink.catch_up(60)
-    assert sink.text("answer") == MASKED
-
-
 # --- the result -----------------------------------------------------------------------------------
 
 
