@@ -109,6 +109,9 @@ def test_what_is_held_is_nowhere_and_other_calls_go_on(lm, practice, gate):
         seen = legal(list(events))
     assert seen == heard.events
     assert heard.text("answer", predictor="one") == SHOWN
+    call = next(each.call_id for each in seen if each.predictor == "one")
+    ours = [each.event_type for each in seen if call in (each.call_id, each.parent_call_id)]
+    assert ours[-3:] == ["field.end", "lm.end", "module.end"]
     (found,) = heard.of("guarded")
     assert (found.kind, found.field, found.offset) == ("check", "answer", len("One is good. "))
     told = [each["token"] for each in hooked]
@@ -140,19 +143,20 @@ def test_the_end_of_a_call_waits(lm, practice, gate):
 
 class AsyncQA(QA):
     async def aforward(self, question):
-        return await self.generate.acall(question=question)
+        self.returned = asyncio.Event()
+        prediction = await self.generate.acall(question=question)
+        self.returned.set()
+        return prediction
 
 
 def test_an_async_check_runs_on_the_programs_loop_which_it_does_not_block(lm, practice):
     loops, hooks = [], []
 
     async def main():
-        opened = asyncio.Event()
-
         async def judges(text):
             loops.append(asyncio.get_running_loop())
             if "Two" in text:
-                await opened.wait()
+                await program.returned.wait()  # which waits for no verdict
             return "bad" not in text
 
         program = streamll.instrument(
@@ -160,11 +164,7 @@ def test_an_async_check_runs_on_the_programs_loop_which_it_does_not_block(lm, pr
         )
         practice.script(REPLY)
         async with streamll.stream(program, guards=[check(judges)])(question="Why?") as events:
-            seen = []
-            async for event in events:
-                seen.append(event)
-                if event.event_type == "lm.end":  # the model is done, though the text is held
-                    opened.set()
+            seen = [event async for event in events]
             await events.result()
         return asyncio.get_running_loop(), seen, events.text("answer")
 
@@ -341,7 +341,7 @@ def test_a_run_that_fails_tells_what_it_has_shown(practice, gate):
     heard = Noticing()
     with streamll.stream(QA(), sinks=[heard], guards=[check(gate)])(question="Why?") as events:
         assert gate.reached.wait(BOUND)
-        heard.wait_for(lambda event: event.event_type == "lm.end")  # of another call
+        practice.requests[0].wait_finished(BOUND)
         assert heard.text("answer") == "One is good. "
         gate.open.set()
         with pytest.raises(LM_ERROR):
@@ -451,6 +451,7 @@ def test_what_a_check_calls_is_no_part_of_the_run(lm, practice, is_streamed):
 
     def judges(text):
         asked.append(text)
+        streamll.status(f"its own: {text}")
         if not is_streamed:
             return "good" in judge(text=text).verdict
         with streamll.stream(judge)(text=text) as events:
@@ -469,7 +470,8 @@ def test_what_a_check_calls_is_no_part_of_the_run(lm, practice, is_streamed):
     assert sorted(asked) == ["It is.", "No.", "Yes."]
     assert "lm.end" in [each.event_type for each in seen]
     assert len([each for each in seen if isinstance(each, LMEnd)]) == 1
-    assert len(heard.runs()) == (1 + len(asked) if is_streamed else 1)
+    assert len(heard.runs()) == 1
+    assert "its own" not in repr(heard.events)
     assert len(judge.history) == len(asked)
     assert len(program.history) == 1
 
@@ -535,3 +537,57 @@ def test_streamify_yields_what_checks_let_out(lm, practice, gate):
         *chunks, prediction = list(stream(question="Why?"))
     assert "".join(each.chunk for each in chunks if hasattr(each, "chunk")) == SHOWN
     assert prediction.answer == REPLY["answer"]
+
+
+def test_an_event_outside_of_runs_waits_as_well(gate):
+    heard = Noticing()
+    with streamll.configure(sinks=[heard], guards=[check(gate)]):
+        streamll.status("One. Two is bad.")
+        streamll.status("Three.")
+        assert gate.reached.wait(BOUND)
+        assert not heard.events
+    gate.open.set()
+    heard.wait_for(lambda event: event.message == "Three.")
+    assert [event.message for event in heard.events] == ["One. [-]", "Three."]
+
+
+class Many(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.one = dspy.Predict("question -> answer")
+        self.two = dspy.ChainOfThought("question -> notes: list[str], answer")
+
+    def forward(self, question):
+        asked = dspy.Example(question=question).with_inputs("question")
+        pairs = [(each, asked) for each in (self.one, self.two)] * 3
+        with streamll.trace("all"):
+            return dspy.Parallel(num_threads=4, disable_progress_bar=True)(pairs)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_many_calls_at_once_stay_in_a_legal_order(lm, practice, is_async):
+    text = " ".join(f"This is {'rotten' if number % 4 == 3 else 'good'}." for number in range(12))
+    reply = {"reasoning": text, "notes": [text, "Good.\nRotten? rotten"], "answer": text}
+    practice.respond(
+        lambda request: {field.name: reply[field.name] for field in request.prompt.fields}
+    )
+
+    async def judges_async(text):
+        await asyncio.sleep(0)
+        return "rotten" not in text
+
+    guards = [
+        check(judges_async if is_async else lambda text: "rotten" not in text),
+        check(lambda text: "otte" not in text, unit=9, fields=["two.predict.answer"], mask="."),
+    ]
+    with streamll.configure(include=["inputs", "outputs"]):
+        with streamll.stream(Many(), guards=guards)(question="Why?") as events:
+            seen = legal(list(events))
+    assert "rotten" not in repr(seen)
+    assert {each.kind for each in seen if each.event_type == "guarded"} == {"check"}
+    ends = [each for each in seen if each.event_type == "module.end" and each.predictor == "one"]
+    assert len(ends) == 3
+    for end in ends:
+        tokens = [e for e in seen if e.event_type == "token" and e.call_id == end.call_id]
+        shown = "".join(each.token for each in tokens)
+        assert shown == end.outputs["answer"] == text.replace("This is rotten.", "[-]")

@@ -439,7 +439,10 @@ class Checking:
         asked, self._found[:] = list(dict.fromkeys(self._found)), []
         undecided = [inquiry for inquiry in asked if inquiry.verdict is None]
         begins = event.opens in CALLS or event.opens == "run"
-        thing = Waiting(event.call_id, undecided=len(undecided), begins=begins, scope=scope)
+        follows = (event.parent_call_id,) if type(event) is ev.LMEnd else ()  # with the text of it
+        thing = Waiting(
+            event.call_id, undecided=len(undecided), begins=begins, follows=follows, scope=scope
+        )
         thing.go = lambda: self._go(event, thing, checks, asked)
         for inquiry in undecided:
             inquiry.then.append(lambda _: self._decided(thing))

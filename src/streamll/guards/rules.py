@@ -138,7 +138,8 @@ class Words(Guard):
     """Forbids words, whatever their case.
 
     With ``edges`` (the default) a word that begins or ends with a letter, a digit, ``_`` or an accent
-    is not found inside a longer one.
+    is not found inside a longer one. Apart from case a word is found as it is written: an ``é`` of two
+    characters is another than that of one.
 
     Raises: ConfigurationError if there are none, or one is empty.
     """
@@ -182,7 +183,8 @@ class Check(Guard):
     characters. Sentences end at a newline, and at ``. ! ? …`` with the quotes and brackets behind
     it where white space follows; one of 2,000 characters is cut there. Neither sentences nor lines
     include the white space around them. Whatever other guards find has been taken out before, and no
-    run asks about the same part twice.
+    run asks about the same part twice. Numbers, and keys that are single words, are not asked about; the
+    raw text of a value in JSON is when it is complete, by the texts in it.
 
     A sync function is called in a thread. An async one runs on the event loop of the program, if
     that is async, else on one in the background. What it calls is not part of the run. While it is

@@ -635,6 +635,7 @@ def test_a_run_that_the_log_has_lost_is_not_found(practice, client, elsewhere, l
     with sqlite3.connect(log.removeprefix("sqlite:///")) as connection:
         written = "SELECT 1 FROM streamll_entries WHERE run_id = ?"
         wait_until(lambda: connection.execute(written, (cut.id[5:37],)).fetchone())
+        practice.wait_for_requests(2)[1].wait_held()  # a release before that would be for nobody
         practice.release()
         list(coming)  # the rest is in entries of its own
         connection.execute("DELETE FROM streamll_entries WHERE run_id = ?", (gone.id[5:37],))
