@@ -458,7 +458,7 @@ class Checking:
             if len(self._contexts) >= MAX_CONTEXTS:
                 self._contexts.clear()
             before, self._found[:] = list(self._found), []
-            others = {name: v for name, v in context.items() if not name.startswith(SERVERS_OWN)}
+            others = {name: v for name, v in context.items() if name not in SERVERS_OWN}
             self._of(checks).value(others)
             known = self._contexts[place] = context, list(self._found)
             self._found[:] = before
