@@ -20,6 +20,7 @@ from streamll.guards.checked import CheckedString, CheckedText
 from streamll.guards.checking import Asking as Asked
 from streamll.guards.checking import Verdicts
 from streamll.guards.checks import Inquiries, Threads, inside_check
+from streamll.guards.values import ValueGuard
 
 SHORT = 0.02
 """A time limit that is to pass."""
@@ -404,6 +405,13 @@ def test_a_value_in_json(asking, text, shown):
     for inquiry in found:
         asking.settled(inquiry)
     assert Verdicts(asking.inquiries, checks).whole(text, "json")[0] == shown
+
+
+def test_whole_texts_without_a_verdict_are_withheld(asking):
+    asking.inquiries.close()
+    values = ValueGuard(Verdicts(asking.inquiries, (Check(says_yes),)))
+    assert values.value({"a": ["One. Two.", 3]}) == {"a": ["", 3]}
+    assert not values.hits
 
 
 # --- options --------------------------------------------------------------------------------------
