@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from dspy_lines import without_waiting
@@ -41,6 +42,21 @@ def test_no_reader_sees_what_a_check_forbids(case, wire, practice):
         found = LETTERS.search(shown(events))
         assert found is None, shown(events)[found.start() - 200 : found.end() + 200]
         assert any(getattr(each, "kind", "") == "check" for each in events)
+
+
+STOPPED = ("an agent", "a dictionary", "a talking program", "a bare call")
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.name in STOPPED], ids=lambda case: case.name
+)
+def test_a_run_that_a_check_stops_shows_nothing_more(case, practice):
+    """Not even what it is asked about afterwards, of which there will be no verdict."""
+    stops = Check(lambda text: not LETTERS.search(text), action="stop", timeout=BOUND)
+    events = checked(run(replace(case, fails=True), practice, 3, (stops, GUARDS[1])))
+    found = LETTERS.search(shown(events))
+    assert found is None, shown(events)[found.start() - 200 : found.end() + 200]
+    assert events[-1].error_type == "GuardStopped"
 
 
 @pytest.mark.parametrize(("case", "wire"), EACH, ids=NAMES)

@@ -187,7 +187,7 @@ class Check(Guard):
     raw text of a value in JSON is when it is complete, by the texts in it.
 
     A sync function is called in a thread. An async one runs on the event loop of the program, if
-    that is async, else on one in the background. What it calls is not part of the run. While it is
+    that is async, else on one in the background. What it calls is not part of the run, and no sink gets it. While it is
     asked, what follows of the same call waits for it, and so does the end of the run; the program
     goes on.
 
