@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import statistics
 import sys
 import time
@@ -113,6 +114,24 @@ def burst(rounds: int, tokens: int) -> None:
     print(f"  guards add                        {extra:6.2f} µs/token")
     print(f"  guards add, text not seen before  {unseen:6.2f} µs/token")
     print(f"  the very first text took          {first / tokens * 1e6:6.2f} µs/token\n")
+
+
+def documents() -> None:
+    """The pages of docs/, half of them after the other half: new words come as they do in texts."""
+    pages = sorted((Path(__file__).parent.parent / "docs").glob("*.md"))
+    cut = [re.findall(r" ?\w{1,6}|\s+|[^\w\s]", page.read_text("utf-8")) for page in pages]
+    rules = ruleset((*(Pattern(p, name="docs") for p in PATTERNS), Words(listed(), name="docs")))
+    half = len(cut) // 2
+    print("The pages of docs/, each a text")
+    for name, texts in {
+        "first half": cut[:half],
+        "second": cut[half:],
+        "again": cut[half:],
+    }.items():
+        tokens = sum(map(len, texts))
+        cost = sum(cpu(TextGuard(rules).feed, text) * len(text) for text in texts) / tokens
+        print(f"  {name:10} {tokens:7,} tokens          {cost:6.2f} µs/token")
+    print()
 
 
 HOSTILE = {
@@ -223,6 +242,7 @@ def main() -> None:
         thorough(given.texts)
         return
     burst(given.rounds, given.tokens)
+    documents()
     if not given.quick:
         hostile(given.tokens // 2)
         memory(given.tokens)

@@ -6,6 +6,7 @@ configuration per process; a run reads it when it starts.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
@@ -73,9 +74,18 @@ class Configuration(msgspec.Struct, kw_only=True):
         """Send an event that belongs to no run to the global sinks."""
         if not self.sinks:
             return
-        approved = self.approve(self._guarded(event) if self.guards else event)
+        send = functools.partial(self._send, self.sinks)
+        if self.guards:
+            from streamll.guards.outside import outside
+
+            outside.put(self._guarded(event), self.guards, send)
+        else:
+            send(event)
+
+    def _send(self, sinks: tuple[Receiver, ...], event: Event) -> None:
+        approved = self.approve(event)
         if approved is not None:
-            for sink in self.sinks:
+            for sink in sinks:
                 sink.put(approved)
 
     def _guarded(self, event: Event) -> Event:

@@ -79,6 +79,10 @@ class Noticing(Heard):
         with self.changed:
             assert self.changed.wait_for(lambda: any(map(condition, self.events)), BOUND)
 
+    def wait_for_first(self):
+        """Until the first sentence is judged, for which a check has no need to wait."""
+        self.wait_for(lambda event: getattr(event, "token", "") == "One is good. ")
+
 
 class Twice(dspy.Module):
     def __init__(self):
@@ -102,6 +106,7 @@ def test_what_is_held_is_nowhere_and_other_calls_go_on(lm, practice, gate):
         assert gate.reached.wait(BOUND)
         assert program.returned.wait(BOUND)  # the program does not wait
         heard.wait_for(lambda event: isinstance(event, ModuleEnd) and event.predictor == "two")
+        heard.wait_for_first()
         assert heard.text("answer", predictor="one") == "One is good. "
         assert heard.text("answer", predictor="two") == "Something else. And more."
         assert not {"run.end"} & set(heard.types)
@@ -109,6 +114,9 @@ def test_what_is_held_is_nowhere_and_other_calls_go_on(lm, practice, gate):
         seen = legal(list(events))
     assert seen == heard.events
     assert heard.text("answer", predictor="one") == SHOWN
+    call = next(each.call_id for each in seen if each.predictor == "one")
+    ours = [each.event_type for each in seen if call in (each.call_id, each.parent_call_id)]
+    assert ours[-3:] == ["field.end", "lm.end", "module.end"]
     (found,) = heard.of("guarded")
     assert (found.kind, found.field, found.offset) == ("check", "answer", len("One is good. "))
     told = [each["token"] for each in hooked]
@@ -140,19 +148,20 @@ def test_the_end_of_a_call_waits(lm, practice, gate):
 
 class AsyncQA(QA):
     async def aforward(self, question):
-        return await self.generate.acall(question=question)
+        self.returned = asyncio.Event()
+        prediction = await self.generate.acall(question=question)
+        self.returned.set()
+        return prediction
 
 
 def test_an_async_check_runs_on_the_programs_loop_which_it_does_not_block(lm, practice):
     loops, hooks = [], []
 
     async def main():
-        opened = asyncio.Event()
-
         async def judges(text):
             loops.append(asyncio.get_running_loop())
             if "Two" in text:
-                await opened.wait()
+                await program.returned.wait()  # which waits for no verdict
             return "bad" not in text
 
         program = streamll.instrument(
@@ -160,11 +169,7 @@ def test_an_async_check_runs_on_the_programs_loop_which_it_does_not_block(lm, pr
         )
         practice.script(REPLY)
         async with streamll.stream(program, guards=[check(judges)])(question="Why?") as events:
-            seen = []
-            async for event in events:
-                seen.append(event)
-                if event.event_type == "lm.end":  # the model is done, though the text is held
-                    opened.set()
+            seen = [event async for event in events]
             await events.result()
         return asyncio.get_running_loop(), seen, events.text("answer")
 
@@ -201,16 +206,17 @@ def test_hooks_of_an_async_program_are_called_on_its_loop(lm, practice, is_async
 @pytest.mark.parametrize(
     ("options", "shown"),
     [
-        ({"timeout": SHORT}, "One is good. [-] Three is good."),
-        ({"timeout": SHORT, "when_late": "allow"}, REPLY["answer"]),
+        ({"timeout": SHORT}, "[-]"),
+        ({"timeout": SHORT, "when_late": "allow"}, "Two is late."),
     ],
 )
 def test_a_late_check(lm, practice, gate, options, shown):
-    practice.script(REPLY)
+    practice.script({**REPLY, "answer": "Two is late."})
     told = []  # of all text, though not on the thread that has looked at the clock
     hook = lambda event: told.append((event.data["token"], threading.current_thread().name))  # noqa: E731
     program = streamll.instrument(QA(), on_token=hook)
-    with streamll.stream(program, guards=[check(gate, **options)])(question="Why?") as events:
+    guards = [check(gate, fields=["answer"], **options)]
+    with streamll.stream(program, guards=guards)(question="Why?") as events:
         legal(list(events))
         assert events.text("answer") == shown
     assert "".join(text for text, _ in told) == REPLY["reasoning"] + shown
@@ -317,6 +323,7 @@ def test_a_program_that_was_left_shows_nothing_more(lm, practice, gate):
     stream = streamll.stream(QA(), sinks=[heard], guards=[check(gate)])
     with stream(question="Why?"):
         assert gate.reached.wait(BOUND)
+        heard.wait_for_first()
     heard.wait_for(lambda event: event.event_type == "run.cancelled")
     practice.release()
     legal(heard.events)
@@ -330,6 +337,7 @@ def test_leaving_a_run_that_checks_hold_ends_it(lm, practice, gate):
     with streamll.stream(program, sinks=[heard], guards=[check(gate)])(question="Why?"):
         assert program.returned.wait(BOUND)
         assert gate.reached.wait(BOUND)
+        heard.wait_for_first()
     heard.wait_for(lambda event: event.closes == "run")
     legal(heard.events)
     assert heard.text("answer", predictor="two") == "One is good. "
@@ -341,7 +349,8 @@ def test_a_run_that_fails_tells_what_it_has_shown(practice, gate):
     heard = Noticing()
     with streamll.stream(QA(), sinks=[heard], guards=[check(gate)])(question="Why?") as events:
         assert gate.reached.wait(BOUND)
-        heard.wait_for(lambda event: event.event_type == "lm.end")  # of another call
+        practice.requests[0].wait_finished(BOUND)
+        heard.wait_for_first()
         assert heard.text("answer") == "One is good. "
         gate.open.set()
         with pytest.raises(LM_ERROR):
@@ -451,6 +460,7 @@ def test_what_a_check_calls_is_no_part_of_the_run(lm, practice, is_streamed):
 
     def judges(text):
         asked.append(text)
+        streamll.status(f"its own: {text}")
         if not is_streamed:
             return "good" in judge(text=text).verdict
         with streamll.stream(judge)(text=text) as events:
@@ -469,7 +479,8 @@ def test_what_a_check_calls_is_no_part_of_the_run(lm, practice, is_streamed):
     assert sorted(asked) == ["It is.", "No.", "Yes."]
     assert "lm.end" in [each.event_type for each in seen]
     assert len([each for each in seen if isinstance(each, LMEnd)]) == 1
-    assert len(heard.runs()) == (1 + len(asked) if is_streamed else 1)
+    assert len(heard.runs()) == 1
+    assert "its own" not in repr(heard.events)
     assert len(judge.history) == len(asked)
     assert len(program.history) == 1
 
@@ -535,6 +546,18 @@ def test_streamify_yields_what_checks_let_out(lm, practice, gate):
         *chunks, prediction = list(stream(question="Why?"))
     assert "".join(each.chunk for each in chunks if hasattr(each, "chunk")) == SHOWN
     assert prediction.answer == REPLY["answer"]
+
+
+def test_an_event_outside_of_runs_waits_as_well(gate):
+    heard = Noticing()
+    with streamll.configure(sinks=[heard], guards=[check(gate)]):
+        streamll.status("One. Two is bad.")
+        streamll.status("Three.")
+        assert gate.reached.wait(BOUND)
+        assert not heard.events
+    gate.open.set()
+    heard.wait_for(lambda event: event.message == "Three.")
+    assert [event.message for event in heard.events] == ["One. [-]", "Three."]
 
 
 class Many(dspy.Module):

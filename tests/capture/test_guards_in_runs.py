@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dspy
 import pytest
+from dspy_lines import without_waiting
 from guarded_runs import LETTERS, MASK, SECRET, WITH, checked, masked, shown
 from programs import QA, contiguous
 
@@ -12,9 +13,14 @@ import streamll.context
 from streamll.core.errors import GuardStopped
 from streamll.guards import Pattern
 from streamll.sinks import MemorySink
-from streamll.testing import Reply
+from streamll.testing import Fault, Reply
 
 ANSWER = f"[[ ## answer ## ]]\n{WITH} Yes.\n\n[[ ## completed ## ]]\n"
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    without_waiting(monkeypatch, lambda *_: None)
 
 
 def guard(**options):
@@ -74,6 +80,32 @@ def test_hooks_get_what_readers_get(lm, practice):
     tokens = [event for event in sink.tokens if event.token]
     assert program.heard == tokens
     assert "".join(event.token for event in tokens) == f"It is {MASK}, I say. Yes."
+
+
+def test_hooks_are_told_what_is_taken_back(lm, practice):
+    class Hooked(QA):
+        def __init__(self):
+            super().__init__()
+            self.heard = []
+
+        def on_token(self, event):
+            self.heard.append(event)
+
+    broken = Reply(ANSWER, chunk=1, fault=Fault(disconnect_after=28))
+    practice.script(broken, broken, Reply(ANSWER, chunk=1))
+    program = streamll.instrument(
+        Hooked(), fields=["answer"], on_token="on_token", sinks=[sink := MemorySink()],
+        guards=[guard(action="drop")],
+    )  # fmt: skip
+    with dspy.context(lm=practice.lm(num_retries=2)):
+        program(question="?")
+    told = [
+        event
+        for event in sink.of("token", "lm.superseded", "field.corrected")
+        if event.event_type != "token" or event.token
+    ]
+    assert program.heard == told
+    assert {"lm.superseded", "field.corrected"} < {event.event_type for event in told}
 
 
 def test_redact_comes_last(lm, practice):

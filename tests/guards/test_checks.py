@@ -17,7 +17,10 @@ from patience import BOUND
 from streamll.core.errors import ConfigurationError
 from streamll.guards import Check
 from streamll.guards.checked import CheckedString, CheckedText
+from streamll.guards.checking import Asking as Asked
+from streamll.guards.checking import Verdicts
 from streamll.guards.checks import Inquiries, Threads, inside_check
+from streamll.guards.values import ValueGuard
 
 SHORT = 0.02
 """A time limit that is to pass."""
@@ -207,7 +210,7 @@ def test_a_blocked_loop_blocks_no_verdict(asking):
 
     async def main():
         asking.inquiries.loop = asyncio.get_running_loop()
-        assert asking.verdict(Check(function, timeout=SHORT)) is True
+        assert asking.verdict(Check(function, timeout=1.0)) is True
         return asyncio.get_running_loop()
 
     assert asyncio.run(main()) is not loops[0]
@@ -384,6 +387,31 @@ def test_a_whole_text(asking):
     for inquiry in string.inquiries:
         asking.settled(inquiry)
     assert string.release()[0] == "One. [-]"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('["A bad one. Fine."]', '["[-] Fine."]'),
+        ('{"a": "bad", "b": [1, "ok"]}', '{"a": "[-]", "b": [1, "ok"]}'),
+        ('{"a": "bad", "a": "ok"}', "[-]"),  # of the members that a parser shows, none is
+        ('["not closed. bad', '["not closed. [-]'),
+    ],
+)
+def test_a_value_in_json(asking, text, shown):
+    checks, found = (forbids("bad"),), []
+    with asking.lock:
+        Asked(asking.inquiries, found, checks).whole(text, "json")
+    for inquiry in found:
+        asking.settled(inquiry)
+    assert Verdicts(asking.inquiries, checks).whole(text, "json")[0] == shown
+
+
+def test_whole_texts_without_a_verdict_are_withheld(asking):
+    asking.inquiries.close()
+    values = ValueGuard(Verdicts(asking.inquiries, (Check(says_yes),)))
+    assert values.value({"a": ["One. Two.", 3]}) == {"a": ["", 3]}
+    assert not values.hits
 
 
 # --- options --------------------------------------------------------------------------------------

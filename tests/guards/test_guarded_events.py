@@ -260,3 +260,34 @@ def test_a_part_of_a_value_begins_though_its_text_is_held():
     ]  # fmt: skip
     assert changes[-1].pointer == (0, MASK)
     assert said(left).count("guarded") == 1
+
+
+# --- texts that belong to no field ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [ev.Thinking, ev.Refusal, ev.ToolCallDelta])
+def test_what_is_held_of_the_models_other_texts_comes_when_its_reply_is_complete(kind):
+    name = "arguments" if kind is ev.ToolCallDelta else "text"
+
+    def pieces(*texts: str) -> list[Event]:
+        more = {"index": 0} if kind is ev.ToolCallDelta else {}
+        return [kind(identity=CALL, **{name: text}, **more) for text in texts]
+
+    reading = Reading()
+    reading.in_a_run(*pieces('"a', "Ω4", "2Ψ", "b", "Ω4"))
+    reading.take(event for event, _ in reading.guarding.finish_texts(CALL, reading.scope, 1.0))
+    shown = [event for event in reading.ended() if type(event) is kind]
+    assert [getattr(event, name) for event in shown] == ['"a', MASK, "b", "Ω4"]
+    if kind is ev.Thinking:
+        assert [event.index for event in shown] == [0, 1, 2, 3]
+
+
+def test_what_is_held_of_an_attempt_that_does_not_count_goes_with_it():
+    reading = Reading()
+    reading.in_a_run(ev.Thinking(identity=CALL, text="Ω4"))
+    reading.feed(ev.LMSuperseded(identity=CALL, reason="E"))
+    again = msgspec.structs.replace(CALL, attempt=1)
+    reading.feed(ev.Thinking(identity=again, text="2Ψ"))
+    for identity in (CALL, again):
+        reading.take(e for e, _ in reading.guarding.finish_texts(identity, reading.scope, 1.0))
+    assert [e.text for e in reading.ended() if isinstance(e, ev.Thinking)] == ["2Ψ"]

@@ -62,9 +62,14 @@ def test_what_closes_a_text_does_so_inside_what_is_masked():
 
 
 def test_offsets_count_what_went_out():
-    text = '["1234-5678 \\u0031234-5678", "é 1234-5678"]'
-    _, hits = guard_text(ruleset((CARD,)), text, "json")
-    assert [hit.offset for hit in hits] == [2, 9, 21]
+    text = '["1234-5678 \\u00e9 \\u0031234-5678", "é 1234-5678"]'
+    out, hits = guard_text(ruleset((CARD,)), text, "json")
+    assert out == '["[card] \\u00e9 [card]", "é [card]"]'
+    assert [hit.offset for hit in hits] == [2, 16, 28]
+
+
+def test_masks_of_two_strings_do_not_touch():
+    assert guard_text(ruleset((CARD,)), '"1234-5678""1234-5678"', "json")[0] == '"[card]""[card]"'
 
 
 LEAVES = {"a key 1234-5678": ["1234-5678", 'say "1234-5678"\n', "é\\ 1234-5678 😀", "x"], "n": 1}
@@ -99,14 +104,23 @@ def test_what_is_found_between_strings_becomes_one():
         ("a < 1234-5678 > b", "a < [card] > b"),
         ("<x>y</x>", "<&lt;&gt;>y</&lt;&gt;>"),
         ("<x", "<&lt;&gt;"),
+        ("a>y a&gt;y <c/>a>y", "&lt;&gt; &lt;&gt; <c/>&lt;&gt;"),
         ("a&am", "a&am"),
     ],
 )
 def test_entities_of_xml_are_read_and_its_elements_are_texts(raw, guarded):
-    rules = (CARD, Words(["x"], mask="<>"))
+    rules = (CARD, Words(["x", "a>y"], mask="<>"))
     for seed in range(10):
         assert "".join(given(rules, cut(raw, seed), "xml")[0]) == guarded
         assert "".join(given(rules, raw, "xml")[0]) == guarded
+
+
+def test_of_matches_that_go_on_alike_the_first_counts():
+    """Otherwise every character would begin one more, and cost grow with the square."""
+    guard = TextGuard(ruleset((Pattern("(?:a|aa)+b"), Words(["aaa"], edges=False, mask="#"))))
+    for _ in range(100):
+        guard.feed("aa")
+        assert len(guard._node.ranks) <= 3
 
 
 @pytest.mark.parametrize("most", [0, 3, 20])

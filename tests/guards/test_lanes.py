@@ -25,9 +25,9 @@ class Line:
         self.out = []
         self.held = {}
 
-    def put(self, name, call, *, waits=0, begins=False):
+    def put(self, name, call, *, waits=0, **options):
         go = lambda: self.out.append(name)  # noqa: E731
-        self.held[name] = Waiting(call, go, undecided=waits, begins=begins)
+        self.held[name] = Waiting(call, go, undecided=waits, **options)
         self.lanes.put(self.held[name])
 
     def decide(self, name):
@@ -47,6 +47,18 @@ def test_other_calls_go_on():
     line.decide("b1")
     assert line.out == ["c1", "d1", "e1", "b1", "b2", "a1", "run"]
     assert not list(line.lanes)
+
+
+def test_something_may_follow_another_call():
+    line = Line()
+    line.put("b1", "b", waits=1)
+    line.put("d1", "d")
+    line.put("d2", "d", follows=("b",))
+    line.put("c1", "c")
+    line.put("b2", "b")
+    assert line.out == ["d1", "c1"]
+    line.decide("b1")
+    assert line.out == ["d1", "c1", "b1", "d2", "b2"]
 
 
 def test_a_beginning_holds_back_what_is_inside():

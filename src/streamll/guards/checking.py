@@ -154,9 +154,17 @@ class WrittenValue:
 
 def _read(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError):
         return UNREADABLE
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these members, which must be all that is written."""
+    read = dict(pairs)
+    if len(read) < len(pairs):
+        raise ValueError("a key stands twice")
+    return read
 
 
 class Judging:
@@ -439,7 +447,10 @@ class Checking:
         asked, self._found[:] = list(dict.fromkeys(self._found)), []
         undecided = [inquiry for inquiry in asked if inquiry.verdict is None]
         begins = event.opens in CALLS or event.opens == "run"
-        thing = Waiting(event.call_id, undecided=len(undecided), begins=begins, scope=scope)
+        follows = (event.parent_call_id,) if type(event) is ev.LMEnd else ()  # with the text of it
+        thing = Waiting(
+            event.call_id, undecided=len(undecided), begins=begins, follows=follows, scope=scope
+        )
         thing.go = lambda: self._go(event, thing, checks, asked)
         for inquiry in undecided:
             inquiry.then.append(lambda _: self._decided(thing))
@@ -455,7 +466,7 @@ class Checking:
             if len(self._contexts) >= MAX_CONTEXTS:
                 self._contexts.clear()
             before, self._found[:] = list(self._found), []
-            others = {name: v for name, v in context.items() if not name.startswith(SERVERS_OWN)}
+            others = {name: v for name, v in context.items() if name not in SERVERS_OWN}
             self._of(checks).value(others)
             known = self._contexts[place] = context, list(self._found)
             self._found[:] = before

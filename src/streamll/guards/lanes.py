@@ -18,7 +18,8 @@ Call = str | None
 class Waiting:
     """Something of a call: ``go`` puts it out, once nothing of it is ``undecided``."""
 
-    __slots__ = ("begins", "behind", "blockers", "call", "go", "order", "scope", "undecided")
+    __slots__ = ("begins", "behind", "blockers", "call", "follows", "go", "order", "scope",
+                 "undecided")  # fmt: skip
 
     def __init__(
         self,
@@ -27,6 +28,7 @@ class Waiting:
         *,
         undecided: int = 0,
         begins: bool = False,
+        follows: tuple[Call, ...] = (),
         scope: Any = None,
     ) -> None:
         self.call = call
@@ -34,6 +36,8 @@ class Waiting:
         self.undecided = undecided
         self.begins = begins
         """Whether the call begins with this."""
+        self.follows = follows
+        """Other calls of which all must be out that came before."""
         self.scope = scope
         self.order = 0  # it does not wait
         self.blockers = 0
@@ -77,7 +81,7 @@ class Lanes:
 
     def put(self, thing: Waiting) -> None:
         """The next of its call: goes out now, or when ``decided`` has been called often enough."""
-        blockers = self._blockers(thing.call) if self._waiting else ()
+        blockers = self._blockers(thing) if self._waiting else ()
         if not thing.undecided and not blockers:
             thing.go()
             return
@@ -90,12 +94,13 @@ class Lanes:
         if thing.begins:
             self._beginnings[thing.call] = thing
 
-    def _blockers(self, call: Call) -> set[Waiting]:
-        """What has to be out before anything new of this call."""
+    def _blockers(self, thing: Waiting) -> set[Waiting]:
+        """What has to be out before this thing."""
+        call = thing.call
         above = set(self._around(call))
         found = {begin for each, begin in self._beginnings.items() if each in above}
         for other, last in self._last.items():
-            if other == call or call in self._around(other):
+            if other == call or other in thing.follows or call in self._around(other):
                 found.add(last)
         return found
 

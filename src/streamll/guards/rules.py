@@ -138,7 +138,8 @@ class Words(Guard):
     """Forbids words, whatever their case.
 
     With ``edges`` (the default) a word that begins or ends with a letter, a digit, ``_`` or an accent
-    is not found inside a longer one.
+    is not found inside a longer one. Apart from case a word is found as it is written: an ``é`` of two
+    characters is another than that of one.
 
     Raises: ConfigurationError if there are none, or one is empty.
     """
@@ -186,9 +187,9 @@ class Check(Guard):
     raw text of a value in JSON is when it is complete, by the texts in it.
 
     A sync function is called in a thread. An async one runs on the event loop of the program, if
-    that is async, else on one in the background. What it calls is not part of the run. While it is
-    asked, what follows of the same call waits for it, and so does the end of the run; the program
-    goes on.
+    that is async, else on one in the background. What it calls is not part of the run, and no sink
+    gets it. While it is asked, what follows of the same call waits for it, and so does the end of the
+    run; the program goes on.
 
     Raises: ConfigurationError for a function that cannot be called, a unit there is not, a timeout
     that is no time.

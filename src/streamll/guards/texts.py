@@ -111,6 +111,7 @@ class FieldText:
         self._form = form
         self.tokens = Pieces(rules, "token", form, name)
         self._leaf: tuple[Pointer, GuardedText] | None = None  # the text of a value that is open
+        self._place: tuple[Pointer, Pointer] = ((), ())  # of the last change, and as it is shown
         self._reported: set[str] = set()  # rules that readers were told of
         self._ended = False
         self._closed_by: Guard | None = None
@@ -152,13 +153,21 @@ class FieldText:
         is_whole = not event.pointer and not event.append
         if self._closed_by is not None:
             return [self._taken_back(event)] if self._ended and is_whole else []
-        keys = ValueGuard(self._rules)
-        pointer = tuple(keys.key(key) if type(key) is str else key for key in event.pointer)
+        pointer, hits = self._pointer(event.pointer)
         if isinstance(event.value, str) and (event.append or event.state == PARTIAL):
             events = self._grow(event, pointer)
         else:
             events = self._whole(event, pointer)
-        return [*self._tell(event, keys.hits), *events]
+        return [*self._tell(event, hits), *events] if hits else events
+
+    def _pointer(self, pointer: Pointer) -> tuple[Pointer, list[Guard]]:
+        """A place in the value, by its guarded keys, and what was found in them."""
+        if pointer == self._place[0]:  # most changes are where the last one was
+            return self._place[1], []
+        keys = ValueGuard(self._rules)
+        guarded = tuple(keys.key(key) if type(key) is str else key for key in pointer)
+        self._place = (pointer, guarded)
+        return guarded, keys.hits
 
     def _grow(self, event: ev.FieldPartial, pointer: Pointer) -> list[Event]:
         """A text in the value that comes piece by piece."""
@@ -169,6 +178,8 @@ class FieldText:
         if event.state == COMPLETE:
             text += guard.finish()
             self._leaf = None
+        if text == event.value and not guard.hits and pointer == event.pointer:
+            return [event]
         events = self._tell(event, [hit.guard for hit in guard.hits])
         guard.hits.clear()
         self._closed_by = guard.closed_by

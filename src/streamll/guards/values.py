@@ -52,7 +52,7 @@ class ValueGuard:
                 self.hits.append(hit.guard)
             if hit.guard.action in ("drop", "replace"):
                 return hit.guard.mask if hit.guard.action == "replace" else ""
-        return shown if hits else text
+        return text if shown == text else shown  # the same object, where nothing was found
 
     def value(self, value: Any) -> Any:
         """Any value: the same object, if nothing in it is forbidden."""

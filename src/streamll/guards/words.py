@@ -64,7 +64,7 @@ class WordsLanguage:
         for char in folded:
             tree = tree.below.setdefault(char, Tree())
         needs_edge = self._edges and kind_of(word[-1]) & WORD_KINDS
-        tree.ends |= NO_WORD if needs_edge else ANYTHING
+        tree.ends = NO_WORD if needs_edge else ANYTHING
 
     def symbol(self, char: str) -> Symbol:
         folded = char.casefold()

@@ -99,7 +99,7 @@ def test_configure_tells_what_is_in_force(heard):
     """As a notebook cell's last line; a sink may hold an address with a password, so by its name."""
     with streamll.configure(sinks=[heard], include=["outputs", "inputs"], redact=str.upper) as told:
         assert repr(told) == (
-            f"<streamll.configure: sinks=[{type(heard).__name__}], redact=upper, "
+            f"<streamll.configure: sinks=[{type(heard).__name__}], redact=upper, guards=[], "
             "include=['inputs', 'outputs'], include_limit=10000, cached_tokens=True, "
             "tokens_in_evaluate=False>"
         )

@@ -17,6 +17,7 @@ from streamll.capture.run.status import Statuses
 from streamll.configuration import Receiver, configuration
 from streamll.core.events import Event
 from streamll.guards import Guard
+from streamll.guards.checks import inside_check
 
 TokenHook = Callable[[Any], Callable[[Event], None]]
 """Of a module, what is called with its tokens."""
@@ -114,7 +115,12 @@ def watch_with(options: CaptureOptions | None) -> None:
 
 
 def receivers_of_run(program: Any = None) -> tuple[Receiver, ...]:
-    """The sinks that get every event of a run, with those of ``program``, if that is outermost."""
+    """The sinks that get every event of a run, with those of ``program``, if that is outermost.
+
+    None, inside a check: its inputs are the very text that is not to leave before it has answered.
+    """
+    if inside_check.get():
+        return ()
     watched = watching.sinks if watching is not None else None
     own = own_options(program)
     return (*configuration.sinks, *(watched or ()), *((own.sinks if own else None) or ()))

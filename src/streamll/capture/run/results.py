@@ -112,7 +112,7 @@ class _Masking:
                 raise GuardStopped(hit.guard.name, self._field)
             if hit.guard.action in ("drop", "replace"):
                 return hit.guard.mask if hit.guard.action == "replace" else ""
-        return shown if hits else text
+        return text if shown == text else shown
 
     def _inside(self, value: Any) -> Any:
         if hasattr(type(value), "masked_by"):  # it knows how: a reply of ``streamll.chat``
