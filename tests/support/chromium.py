@@ -54,14 +54,16 @@ class _Browser:
             asyncio._set_running_loop(None)
 
     @contextmanager
-    def page(self, *, files: bool = False, **options) -> Iterator:
+    def page(self, *, files: bool = False, viewport=VIEW, media=None, **options) -> Iterator:
         """A page as good as new: the same one each time, as a new one takes 0.4 s of CPU.
 
-        ``files``: it is for a file, which Chromium shows in another process. With ``options`` (of
-        Playwright's ``new_context``), and where the page is in use, it is one in a context of its own.
+        ``files``: it is for a file, which Chromium shows in another process. ``media``: what
+        ``emulate_media`` takes. With ``options`` (others of Playwright's ``new_context``), and where
+        the page is in use, it is one in a context of its own.
         """
+        media = {"color_scheme": "light", "reduced_motion": "no-preference", **(media or {})}
         if options or files in self._in_use:
-            page = self._new_page(**options)
+            page = self._new_page(viewport=viewport, **media, **options)
             try:
                 yield page
             finally:
@@ -69,13 +71,16 @@ class _Browser:
             return
         self._in_use.add(files)
         try:
-            yield self._kept_page(files)
+            page = self._kept_page(files)
+            page.emulate_media(**media)
+            page.set_viewport_size(viewport)
+            yield page
         finally:
             self._in_use.remove(files)
             self._clear(files)
 
     def _new_page(self, **options):
-        context = self._chromium.new_context(**{"viewport": VIEW, **options})
+        context = self._chromium.new_context(**options)
         context.set_default_timeout(60_000)
         return context.new_page()
 

@@ -11,6 +11,8 @@ from chromium import launched
 from serve.serving import Server, wait_until
 from streamll.serve import create_app
 
+MEDIA = {"color_scheme", "reduced_motion"}
+
 
 @pytest.fixture(scope="module")
 def browser():
@@ -33,8 +35,9 @@ def open_page(browser):
             errors.append(message.text)
 
     def open_(url, **options):
+        media = {name: options.pop(name) for name in MEDIA & options.keys()}
         files = (url or "").startswith("file:")
-        page = pages.enter_context(browser.page(files=files, **options))
+        page = pages.enter_context(browser.page(files=files, media=media, **options))
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("dialog", lambda dialog: errors.append(f"dialog: {dialog.message}"))
         page.on("console", heard)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import dspy
 import pytest
 import warm
+from profiles import in_turn
 from viewer.conftest import shown_text, wait_text
 
 from streamll.cli.main import main
@@ -151,8 +152,9 @@ def written(recording, capsys):
     return recording.with_suffix(".html")
 
 
-@pytest.mark.parametrize("size", [(1280, 860), (390, 844)], ids=["wide", "narrow"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("size", "scheme"), in_turn([(1280, 860), (390, 844)], ["light", "dark"]), ids=str
+)
 def test_a_report_shows_its_runs_on_any_screen(written, recording, open_page, size, scheme):
     page = open_page(
         written.as_uri(), viewport={"width": size[0], "height": size[1]}, color_scheme=scheme

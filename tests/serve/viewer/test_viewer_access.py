@@ -108,7 +108,8 @@ def test_going_back_leads_to_where_the_keyboard_was(qa, practice, open_page):
 
 def test_a_screen_reader_gets_a_short_summary_and_not_each_token(qa, practice, open_page):
     """A screen reader hears that it runs, and how it ended; the text is there to be read."""
-    practice.script(Reply({"answer": WORDS}))
+    words = WORDS[: WORDS.index(" word40")]
+    practice.script(Reply({"answer": words}))
     practice.pace = 0.01
     page = open_page(qa.url)
     page.wait_for_selector("#form textarea")
@@ -116,7 +117,7 @@ def test_a_screen_reader_gets_a_short_summary_and_not_each_token(qa, practice, o
     page.fill("textarea[name=question]", "?")
     page.keyboard.press("Control+Enter")
     page.wait_for_selector("#status[data-status=ended]")
-    assert shown_text(page, "answer") == WORDS
+    assert shown_text(page, "answer") == words
     said = page.evaluate("said")
     assert said[-1] == "status: done"
     assert len(said) <= 4, said

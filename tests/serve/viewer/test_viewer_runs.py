@@ -8,6 +8,7 @@ import re
 import dspy
 import pytest
 from msgspec.structs import replace
+from profiles import THOROUGH
 from viewer.conftest import shown_text, wait_text, wait_until
 
 import streamll
@@ -258,9 +259,12 @@ def test_a_run_is_taken_along_as_events_and_as_a_report(served, open_page, tmp_p
     assert json.loads(page.text_content("#events"))[0]["run_id"] == "c" * 32
 
 
-@pytest.mark.parametrize("options", [{}, PHONE | {"color_scheme": "dark"}], ids=["wide", "phone"])
-def test_two_runs_are_compared_by_keyboard(served, open_page, options):
-    page = open_page(f"{served}/#run={'e' * 32}", **options)
+SCREENS = {"phone": PHONE | {"color_scheme": "dark"}, **({"wide": {}} if THOROUGH else {})}
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_two_runs_are_compared_by_keyboard(served, open_page, screen):
+    page = open_page(f"{served}/#run={'e' * 32}", **SCREENS[screen])
     wait_text(page, "answer", "them")
     page.keyboard.press("c")
     assert page.is_visible("#picking")
