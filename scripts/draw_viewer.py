@@ -107,9 +107,11 @@ def runs(server: PracticeServer) -> None:
 
 def shown(browser: Any, pace: float = PACE_S) -> tuple[bytes, str]:
     """A picture of the runs in the viewer, and the text on it."""
-    with PracticeServer(pace=pace) as server, streamll.watch(web=True) as watching:
-        page = browser.new_page(viewport=SIZE, bypass_csp=True)
-        page.set_default_timeout(60_000)  # milliseconds, for a busy machine
+    with (
+        PracticeServer(pace=pace) as server,
+        streamll.watch(web=True) as watching,
+        browser.page(viewport=SIZE, bypass_csp=True) as page,
+    ):
         page.goto(str(watching.url))
         page.add_style_tag(content=FONT)
         runs(server)
@@ -120,7 +122,6 @@ def shown(browser: Any, pace: float = PACE_S) -> tuple[bytes, str]:
         page.wait_for_timeout(500)
         text = page.locator("body").inner_text()
         picture = page.screenshot()
-        page.close()
     return picture, text
 
 

@@ -79,6 +79,10 @@ class Noticing(Heard):
         with self.changed:
             assert self.changed.wait_for(lambda: any(map(condition, self.events)), BOUND)
 
+    def wait_for_first(self):
+        """Until the first sentence is judged, for which a check has no need to wait."""
+        self.wait_for(lambda event: getattr(event, "token", "") == "One is good. ")
+
 
 class Twice(dspy.Module):
     def __init__(self):
@@ -102,6 +106,7 @@ def test_what_is_held_is_nowhere_and_other_calls_go_on(lm, practice, gate):
         assert gate.reached.wait(BOUND)
         assert program.returned.wait(BOUND)  # the program does not wait
         heard.wait_for(lambda event: isinstance(event, ModuleEnd) and event.predictor == "two")
+        heard.wait_for_first()
         assert heard.text("answer", predictor="one") == "One is good. "
         assert heard.text("answer", predictor="two") == "Something else. And more."
         assert not {"run.end"} & set(heard.types)
@@ -201,16 +206,17 @@ def test_hooks_of_an_async_program_are_called_on_its_loop(lm, practice, is_async
 @pytest.mark.parametrize(
     ("options", "shown"),
     [
-        ({"timeout": SHORT}, "One is good. [-] Three is good."),
-        ({"timeout": SHORT, "when_late": "allow"}, REPLY["answer"]),
+        ({"timeout": SHORT}, "[-]"),
+        ({"timeout": SHORT, "when_late": "allow"}, "Two is late."),
     ],
 )
 def test_a_late_check(lm, practice, gate, options, shown):
-    practice.script(REPLY)
+    practice.script({**REPLY, "answer": "Two is late."})
     told = []  # of all text, though not on the thread that has looked at the clock
     hook = lambda event: told.append((event.data["token"], threading.current_thread().name))  # noqa: E731
     program = streamll.instrument(QA(), on_token=hook)
-    with streamll.stream(program, guards=[check(gate, **options)])(question="Why?") as events:
+    guards = [check(gate, fields=["answer"], **options)]
+    with streamll.stream(program, guards=guards)(question="Why?") as events:
         legal(list(events))
         assert events.text("answer") == shown
     assert "".join(text for text, _ in told) == REPLY["reasoning"] + shown
@@ -317,6 +323,7 @@ def test_a_program_that_was_left_shows_nothing_more(lm, practice, gate):
     stream = streamll.stream(QA(), sinks=[heard], guards=[check(gate)])
     with stream(question="Why?"):
         assert gate.reached.wait(BOUND)
+        heard.wait_for_first()
     heard.wait_for(lambda event: event.event_type == "run.cancelled")
     practice.release()
     legal(heard.events)
@@ -330,6 +337,7 @@ def test_leaving_a_run_that_checks_hold_ends_it(lm, practice, gate):
     with streamll.stream(program, sinks=[heard], guards=[check(gate)])(question="Why?"):
         assert program.returned.wait(BOUND)
         assert gate.reached.wait(BOUND)
+        heard.wait_for_first()
     heard.wait_for(lambda event: event.closes == "run")
     legal(heard.events)
     assert heard.text("answer", predictor="two") == "One is good. "
@@ -342,6 +350,7 @@ def test_a_run_that_fails_tells_what_it_has_shown(practice, gate):
     with streamll.stream(QA(), sinks=[heard], guards=[check(gate)])(question="Why?") as events:
         assert gate.reached.wait(BOUND)
         practice.requests[0].wait_finished(BOUND)
+        heard.wait_for_first()
         assert heard.text("answer") == "One is good. "
         gate.open.set()
         with pytest.raises(LM_ERROR):

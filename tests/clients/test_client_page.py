@@ -67,8 +67,7 @@ def shown(page):
 def test_a_page_shows_a_run_through_cuts_and_reloads_and_stops_one(line, practice):
     practice.script(*[Reply(REPLY, hold_after=60)] * 2)
     problems = []
-    with launched() as browser:
-        page = browser.new_page()
+    with launched() as browser, browser.page() as page:
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("dialog", lambda dialog: (problems.append(dialog.message), dialog.dismiss()))
         page.goto(line.url)

@@ -116,9 +116,7 @@ def test_the_page_shows_findings_as_they_grow_through_a_lost_connection_and_a_re
     practice, line
 ):
     practice.script(HELD, HELD, REPLY)
-    with launched() as browser:
-        page = browser.new_page()
-        page.set_default_timeout(60_000)
+    with launched() as browser, browser.page() as page:
         errors = []
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(line.url)

@@ -102,20 +102,20 @@ def site(page_of_cases, practice, tmp_path):
 
 @pytest.fixture
 def page(site, browser):
-    context, said = browser.new_context(), []
-    context.set_default_timeout(60_000)
-    page = context.new_page()
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on(
-        "console",
-        lambda message: said.append(message.text) if message.type in ("error", "warning") else None,
-    )
-    page.goto(site.url)
-    page.wait_for_function("globalThis.run")
-    yield page
-    assert [each for each in said if "400 (Bad Request)" not in each] == []
-    assert page.evaluate("errors") == []
-    context.close()
+    said = []
+    with browser.page() as page:
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on(
+            "console",
+            lambda message: (
+                said.append(message.text) if message.type in ("error", "warning") else None
+            ),
+        )
+        page.goto(site.url)
+        page.wait_for_function("globalThis.run")
+        yield page
+        assert [each for each in said if "400 (Bad Request)" not in each] == []
+        assert page.evaluate("errors") == []
 
 
 def ask(page, question="?"):

@@ -146,11 +146,9 @@ def open_page(ask_route, bundle, serve, practice, lm, tmp_path):
     ask_route.get("/page.js")(lambda: Response(bundle, media_type="text/javascript"))
     ask_route.get("/{path}")(lambda: HTMLResponse(html))
     url, errors = serve(ask_route), []
-    with launched() as browser:
+    with launched() as browser, browser.page() as page:
 
         def open_(path):
-            page = browser.new_page()
-            page.set_default_timeout(60_000)
             page.on("pageerror", lambda error: errors.append(str(error)))
             page.goto(url + path)
             return page

@@ -187,9 +187,9 @@ class Check(Guard):
     raw text of a value in JSON is when it is complete, by the texts in it.
 
     A sync function is called in a thread. An async one runs on the event loop of the program, if
-    that is async, else on one in the background. What it calls is not part of the run, and no sink gets it. While it is
-    asked, what follows of the same call waits for it, and so does the end of the run; the program
-    goes on.
+    that is async, else on one in the background. What it calls is not part of the run, and no sink
+    gets it. While it is asked, what follows of the same call waits for it, and so does the end of the
+    run; the program goes on.
 
     Raises: ConfigurationError for a function that cannot be called, a unit there is not, a timeout
     that is no time.

@@ -49,16 +49,14 @@ def test_a_person_allows_a_call_and_refuses_one(practice, lm, serve, log, tmp_pa
     app.mount("/", create_app(agent, log=log, ai_version=6))
     url = serve(app).url
     try:
-        with launched() as browser:
+        with launched() as browser, browser.page() as page:
+            page.on("pageerror", lambda error: errors.append(str(error)))
             for button, shown, said in (
                 ("Allow", "sent to ada", "I wrote to her."),
                 ("Refuse", "refused", "I did not write to her."),
             ):
                 practice.script(CALL, DONE, {"reasoning": "r", "answer": said})
-                page = browser.new_page()
-                page.set_default_timeout(60_000)
-                page.on("pageerror", lambda error: errors.append(str(error)))
-                page.goto(f"{url}/page#{button}")
+                page.goto(f"{url}/page?{button}#{button}")
                 page.get_by_role("button", name="Write to Ada").click()
                 page.get_by_text('send_mail: {"to":"ada"}').wait_for()
                 assert page.get_by_text(said).count() == 0
@@ -66,7 +64,6 @@ def test_a_person_allows_a_call_and_refuses_one(practice, lm, serve, log, tmp_pa
                 page.get_by_text(said).wait_for()
                 page.get_by_text(shown).wait_for()
                 assert page.get_by_role("alert").count() == 0
-                page.close()
     finally:
         streamll.configure(include=[])
     assert errors == []

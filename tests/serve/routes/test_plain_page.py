@@ -21,11 +21,10 @@ def browser():
 
 @pytest.fixture
 def page(browser):
-    page = browser.new_page()
     errors = []
-    page.on("pageerror", lambda error: errors.append(error))
-    yield page
-    page.close()
+    with browser.page() as page:
+        page.on("pageerror", lambda error: errors.append(error))
+        yield page
     assert errors == []
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import dspy
 import pytest
 from chromium import launched
@@ -19,7 +21,7 @@ def browser():
 @pytest.fixture
 def open_page(browser):
     """``open_page(url, **context)``: a page of its own; an error in its scripts fails the test."""
-    contexts, errors = [], []
+    errors = []
 
     def heard(message):
         refused = "Failed to load resource" in message.text and "/runs" in message.location["url"]
@@ -31,10 +33,8 @@ def open_page(browser):
             errors.append(message.text)
 
     def open_(url, **options):
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 860}, **options})
-        context.set_default_timeout(60_000)
-        contexts.append(context)
-        page = context.new_page()
+        files = (url or "").startswith("file:")
+        page = pages.enter_context(browser.page(files=files, **options))
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("dialog", lambda dialog: errors.append(f"dialog: {dialog.message}"))
         page.on("console", heard)
@@ -42,9 +42,8 @@ def open_page(browser):
             page.goto(url)
         return page
 
-    yield open_
-    for context in contexts:
-        context.close()
+    with contextlib.ExitStack() as pages:
+        yield open_
     assert errors == []
 
 

@@ -29,7 +29,7 @@ def test_the_demo_shows_an_agent_with_all_that_the_page_can_show(open_page):
         page.wait_for_function("() => document.querySelectorAll('#runs li button').length === 2")
         page.wait_for_function("() => !document.querySelector('#runs .dot[data-status=running]')")
         assert page.locator("#runs .dot[data-status=ended]").count() == 2
-        page.context.close()
+        page.goto("about:blank")
         address, _, token = url.partition("/#token=")
         headers = {"authorization": f"Bearer {token}"}
         with httpx.Client(base_url=address, headers=headers, trust_env=False, timeout=60) as client:

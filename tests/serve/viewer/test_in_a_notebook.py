@@ -34,7 +34,7 @@ def test_the_page_is_shown_in_a_cell(practice, open_page, site):
         frame.wait_for_selector("#runs li")
         frame.click("#runs button")
         wait_text(frame, "answer", "Paris")
-        page.context.close()
+        page.goto("about:blank")
         notebook.stop()
         framed = httpx.get(url, trust_env=False).headers
     web_view.shared_web_view().stop()

@@ -48,7 +48,7 @@ def test_after_a_restart_the_page_lists_and_shows_what_has_run(practice, served,
     wait_text(page, "answer", "Rome")
     page.locator("#runs button").nth(1).click()
     wait_text(page, "answer", "Paris")
-    page.context.close()
+    page.goto("about:blank")
 
 
 def test_a_run_whose_process_died_is_lost_and_ends_in_the_page(log, served, open_page):
@@ -63,4 +63,4 @@ def test_a_run_whose_process_died_is_lost_and_ends_in_the_page(log, served, open
     )
     assert shown_text(page, "answer") == "Machine"
     wait_until(lambda: "gone" in page.text_content("#problem"))
-    page.context.close()
+    page.goto("about:blank")

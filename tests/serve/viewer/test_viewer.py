@@ -521,7 +521,7 @@ def test_watch_in_the_browser_shows_programs_of_this_process(practice, open_page
     assert told.count("streamll: watch at http://127.0.0.1:") == 1
     refused = httpx.get(f"{url.partition('#')[0]}runs", trust_env=False)
     assert refused.status_code == 401
-    page.context.close()
+    page.goto("about:blank")
     web_view.shared_web_view().stop()
 
 
