@@ -33,7 +33,7 @@ def show(title: str, stream) -> Counter[str]:
             if event.event_type == "token" and event.token:
                 print(event.token, end="|", flush=True)
             elif event.event_type == "guarded":
-                kept[event.rule] += 1
+                kept[event.name] += 1
     print()
     return kept
 

@@ -74,7 +74,7 @@ def main() -> None:
                 lines = answer.read().decode().splitlines()
             events = [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
             print("".join(event.get("token", "") for event in events))
-            print(", ".join(e["rule"] for e in events if e["event_type"] == "guarded"))
+            print(", ".join(e["name"] for e in events if e["event_type"] == "guarded"))
 
 
 if __name__ == "__main__":

@@ -395,7 +395,7 @@ def test_what_other_guards_forbid_is_not_asked_about(lm, practice):
         seen = legal(list(events))
         assert events.text("answer") == "Call # now. Bye."
     assert "Call # now." in gate.asked
-    assert [each.rule for each in seen if each.event_type == "guarded"] == ["phone"]
+    assert [each.name for each in seen if each.event_type == "guarded"] == ["phone"]
 
 
 def test_texts_that_do_not_stream(lm, practice):

@@ -11,7 +11,7 @@ from programs import QA, contiguous
 import streamll
 import streamll.context
 from streamll.core.errors import GuardStopped
-from streamll.guards import Pattern
+from streamll.guards import Pattern, card_numbers
 from streamll.sinks import MemorySink
 from streamll.testing import Fault, Reply
 
@@ -191,3 +191,16 @@ def test_runs_at_once_have_nothing_in_common(lm, practice):
     for event in sink.tokens:
         runs[event.run_id] += event.token
     assert [*runs.values()] == [f"It is {MASK}, I say. Yes."] * 6
+
+
+def test_of_what_is_cut_through_nothing_is_shown(lm, practice):
+    card, start = "4111111111111111", f"Is {'x' * 20} "
+    question = f"{start}{card} mine?"
+    sink = MemorySink()
+    qa = streamll.instrument(predict(), sinks=[sink], guards=[card_numbers()])
+    for shown_digits in range(len(card) + 1):
+        with streamll.configure(include=["inputs"], include_limit=len(start) + shown_digits):
+            practice.script(Reply(ANSWER))
+            qa(question=question)
+        begun = [event for event in sink.events if event.event_type == "run.start"][-1]
+        assert begun.inputs["question"] == f"{start}… ({len(question)} characters)"

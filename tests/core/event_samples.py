@@ -265,6 +265,6 @@ SAMPLES = [
     RunError(**stamp(44, RUN), **TOTALS, waited=12.5, error_type="E", message="m"),
     RunCancelled(**stamp(45, RUN), **TOTALS, waited=12.5),
     Guarded(
-        **stamp(46), rule="card numbers", kind="pattern", action="drop", field="answer", offset=17
+        **stamp(46), name="card numbers", kind="pattern", outcome="drop", field="answer", offset=17
     ),
 ]

@@ -122,9 +122,9 @@ def test_what_a_guard_kept_back_is_in_the_span_of_its_call_and_not_its_text(
     assert (told.name, dict(told.attributes)) == (
         "streamll.guarded",
         {
-            "streamll.guard.rule": "names",
+            "streamll.guard.name": "names",
             "streamll.guard.kind": "words",
-            "streamll.guard.action": "mask",
+            "streamll.guard.outcome": "mask",
             "streamll.field": "answer",
         },
     )

@@ -142,9 +142,9 @@ def lines_of(*events: ev.Event) -> list[str]:
         (ev.ToolCallDelta(index=0, arguments='{"q'), r'[CALL] 1: "{\"q"'),
         (ev.Citation(title="Paris", url="https://x"), "[CITATION] Paris https://x"),
         (ev.Citation(text="a passage"), "[CITATION] a passage"),
-        (ev.Guarded(rule="emails", kind="pattern"), "[GUARD] emails"),
+        (ev.Guarded(name="emails", kind="pattern"), "[GUARD] emails"),
         (
-            ev.Guarded(rule="names", kind="words", action="drop", field="answer"),
+            ev.Guarded(name="names", kind="words", outcome="drop", field="answer"),
             "[GUARD] names · drop · answer",
         ),
         (ev.Status(message="Searching…"), "[STATUS] Searching…"),

@@ -92,7 +92,7 @@ def test_what_guards_kept_back_is_counted_in_one_line_of_its_step():
         ("emails", "mask"),
         ("keys", "drop"),
     ):
-        script.say(ev.Guarded, generate, rule=rule, kind="pattern", action=action, field="answer")
+        script.say(ev.Guarded, generate, name=rule, kind="pattern", outcome=action, field="answer")
     script.done(generate)
     script.done(script.root)
     assert whole(script.end()).startswith(
@@ -108,7 +108,7 @@ def test_a_typed_field_that_a_guard_has_dropped_is_empty():
     generate = script.module("generate", script.root)
     script.say(ev.FieldStart, generate, field="tags")
     script.say(ev.FieldPartial, generate, field="tags", value=["a"], state="partial")
-    script.say(ev.Guarded, generate, rule="keys", kind="pattern", action="drop", field="tags")
+    script.say(ev.Guarded, generate, name="keys", kind="pattern", outcome="drop", field="tags")
     script.say(ev.FieldEnd, generate, field="tags", length=6)
     script.say(ev.FieldCorrected, generate, field="tags", text="", value=None)
     script.say(ev.FieldPartial, generate, field="tags", value=None, state="complete")

@@ -559,17 +559,17 @@ class ReplyPart(Event, frozen=True, kw_only=True):
 
 @_kind("guarded")
 class Guarded(Event, frozen=True, kw_only=True):
-    """A guard has kept text back: its ``rule`` by name, of the ``kind`` ``"pattern"``, ``"words"`` or
+    """The guard ``name`` has kept text back; it is of the ``kind`` ``"pattern"``, ``"words"`` or
     ``"check"``.
 
-    ``action`` is what it does (``"mask"``, ``"drop"``, ``"replace"``, ``"stop"``). In the text of an output
+    ``outcome`` is what it does (``"mask"``, ``"drop"``, ``"replace"``, ``"stop"``). In the text of an output
     ``field``, ``offset`` is the number of characters that were released before it, where that is known.
     It comes before the event that it is about, or after that one if something opens with it.
     """
 
-    rule: str
+    name: str
     kind: str
-    action: str = "mask"
+    outcome: str = "mask"
     field: str | None = None
     offset: int | None = None
 

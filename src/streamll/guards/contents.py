@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import functools
 
-from streamll.core.events import CALLS, KINDS, Event, StreamllEvent, own_fields
+from streamll.core.events import CALLS, KINDS, Event, Guarded, StreamllEvent, own_fields
 
 STRUCTURE = frozenset(
     {
-        "action",
         "answer_id",
         "error_type",
         "event_type",
@@ -32,7 +31,6 @@ STRUCTURE = frozenset(
         "reason",
         "response_id",
         "response_model",
-        "rule",
         "state",
         "tool",
         "trace_id",
@@ -48,6 +46,6 @@ def content_of(kind: type[Event]) -> tuple[str, ...]:
     if kind not in KINDS.values():
         custom = {"event_type"} if issubclass(kind, StreamllEvent) else set()
         return tuple(name for name in own_fields(kind) if name not in custom)
-    is_call = kind.opens in CALLS or kind.closes in CALLS
-    fixed = STRUCTURE | {"name"} if is_call else STRUCTURE  # the name of what is called
+    is_named = kind is Guarded or kind.opens in CALLS or kind.closes in CALLS
+    fixed = STRUCTURE | {"name"} if is_named else STRUCTURE  # of what is called, or a guard's
     return tuple(name for name in own_fields(kind) if name not in fixed)

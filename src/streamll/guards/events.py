@@ -87,7 +87,7 @@ class Guarding:
 
     def _numbered(self, leaving: list[Leaving]) -> list[Leaving]:
         for event, _ in leaving:
-            if type(event) is ev.Guarded and event.action == "stop":
+            if type(event) is ev.Guarded and event.outcome == "stop":
                 self.stopped = self.stopped or event
         return [(self._numbers.number(event), scope) for event, scope in leaving]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -364,7 +365,15 @@ class ExactRules:
         return TextGuard(self._rules, form)
 
     def whole(self, text: str, form: Form = "plain") -> tuple[str, list[Hit]]:
-        return guard_text(self._rules, text, form)
+        cut = CUT.search(text)
+        if cut is None:
+            return guard_text(self._rules, text, form)
+        guard = TextGuard(self._rules, form)  # it went on: what that would decide is kept back
+        return guard.feed(text[: cut.start()]) + cut[0], guard.hits
+
+
+CUT = re.compile(r"… \(\d+ characters\)\Z")
+"""How a content ends that was cut to ``include_limit`` (``configuration.clip``)."""
 
 
 def guard_text(rules: Ruleset, text: str, form: Form = "plain") -> tuple[str, list[Hit]]:

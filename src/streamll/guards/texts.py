@@ -26,9 +26,9 @@ def notice(event: Event, guard: Guard, **where: Any) -> ev.Guarded:
         timestamp=event.timestamp,
         identity=event.identity,
         context=event.context,
-        rule=guard.name,
+        name=guard.name,
         kind=guard.kind,
-        action=guard.action,
+        outcome=guard.action,
         **where,
     )
 
@@ -144,7 +144,7 @@ class FieldText:
     def _seen(self, events: list[Event]) -> list[Event]:
         if self.tokens.guard.closed_by is not None:
             self._closed_by = self.tokens.guard.closed_by
-        self._reported.update(event.rule for event in events if isinstance(event, ev.Guarded))
+        self._reported.update(event.name for event in events if isinstance(event, ev.Guarded))
         return events
 
     # --- values ---------------------------------------------------------------------------------

@@ -220,7 +220,7 @@ class _RunSpans(EventVisitor):
     def on_guarded(self, event: ev.Guarded) -> None:
         """A span event of the call whose text it was."""
         about = {
-            f"streamll.guard.{each}": getattr(event, each) for each in ("rule", "kind", "action")
+            f"streamll.guard.{each}": getattr(event, each) for each in ("name", "kind", "outcome")
         }
         if event.field is not None:
             about["streamll.field"] = event.field

@@ -349,7 +349,7 @@ class RunTree(EventVisitor):
         self._text(event, "refusal", "warning").content.append(event.text)
 
     def on_guarded(self, event: ev.Guarded) -> None:
-        self.step_of(event).kept_back[event.action, event.rule] += 1
+        self.step_of(event).kept_back[event.outcome, event.name] += 1
 
     on_reply_part = _note("citation", words.part)
     on_citation = _note("citation", words.citation)

@@ -155,8 +155,8 @@ def part(event: ev.ReplyPart) -> str:
 
 def guarded(event: ev.Guarded) -> str:
     """``card numbers · drop · answer``; ``mask``, as most do, is not said."""
-    where = (event.action if event.action != "mask" else None, event.field)
-    return " · ".join(tx.one_line(each, 80) for each in (event.rule, *where) if each)
+    where = (event.outcome if event.outcome != "mask" else None, event.field)
+    return " · ".join(tx.one_line(each, 80) for each in (event.name, *where) if each)
 
 
 _KEPT = {"mask": "masked", "drop": "dropped", "replace": "replaced", "stop": "stopped by"}

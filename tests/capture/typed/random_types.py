@@ -41,6 +41,11 @@ class Spot(NamedTuple):
     name: str = "spot"
 
 
+class Named(BaseModel):
+    a: dict[str, Any] = Field(alias="a_")
+    more: set[int]
+
+
 class Tree(BaseModel):
     label: str
     children: list[Tree] = []

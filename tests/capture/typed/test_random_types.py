@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from profiles import thorough
 from pydantic import AfterValidator
-from random_types import Root, Spot, Word, shapes, written_for
+from random_types import Named, Root, Spot, Word, shapes, written_for
 from typed_value_examples import cut
 
 from streamll.capture.reply.attempt_fields import ReleasedText
@@ -204,6 +204,7 @@ FOUND = [  # type, and what was written when something else was shown, and not c
     (list[frozenset[str] | tuple[bool, dt.date]], [[False, "0001-01-01"]]),
     (list[dt.datetime | Root[int] | None], [1700000000]),
     (list[Spot | Annotated[int, AfterValidator(lambda value: value + 1)]], [{"x": 1}, 1]),
+    (Named, {"a": {}, "more": [1], "a_": {"b": 1}}),  # first by a name that does not count
 ]
 
 

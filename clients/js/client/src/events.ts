@@ -376,16 +376,16 @@ export interface ReplyPart extends Shared {
 }
 
 /**
- * A guard has kept text back: its `rule` by name, of the `kind` `"pattern"`, `"words"` or `"check"`.
- * `action` is what it does (`"mask"`, `"drop"`, `"replace"`, `"stop"`). In the text of an output `field`,
+ * The guard `name` has kept text back; it is of the `kind` `"pattern"`, `"words"` or `"check"`.
+ * `outcome` is what it does (`"mask"`, `"drop"`, `"replace"`, `"stop"`). In the text of an output `field`,
  * `offset` is the number of characters that were released before it, where that is known. It comes before the
  * event that it is about, or after that one if something opens with it.
  */
 export interface Guarded extends Shared {
   readonly event_type: "guarded";
-  readonly rule: string;
+  readonly name: string;
   readonly kind: string;
-  readonly action?: string;
+  readonly outcome?: string;
   readonly field?: string;
   readonly offset?: number;
 }

@@ -219,7 +219,7 @@ class Run:
         if found is None or self._outermost.reason is not None:
             return False
         partial = {**self.partial(), **self.guarding.text_of(found)}
-        self._outermost.cancel(GuardStopped(found.rule, found.field, partial))
+        self._outermost.cancel(GuardStopped(found.name, found.field, partial))
         return True
 
     def _as_it_is_now(self, event: Event) -> Event:

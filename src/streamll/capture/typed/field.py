@@ -142,7 +142,8 @@ class StructuredField(TypedField):
             shown = self._scalar
         if shown is NOTHING or not builder.is_complete:
             return builder.is_complete
-        return holds(shown, value, whole=builder.is_whole)
+        # Where a key came twice, under its name and its alias perhaps, another may count than was shown.
+        return holds(shown, value, whole=builder.is_whole or builder.repeats)
 
     def _as_read(self, changes: Sequence[Change]) -> Sequence[Change]:
         """The changes, with a scalar as the whole value in the form in which DSPy reads it."""

@@ -151,8 +151,8 @@ class RunIndex:
         if last.event_type in TERMINAL:
             self.ended[last.event_type] += 1
         for event in events:
-            if type(event) is Guarded and event.action in self.guarded:
-                self.guarded[event.action] += 1
+            if type(event) is Guarded and event.outcome in self.guarded:
+                self.guarded[event.outcome] += 1
         self._take(events, time.time())
 
     def hear(self, run_id: str, at: float | None = None) -> RunRecord | None:

@@ -186,14 +186,14 @@ class ValueBuilder:
 
     def _is_ignored(self) -> bool:
         """Whether the next value does not count: a key's second value, and all inside it."""
-        if self._ignored or self._withheld:
+        if self._ignored:
             return True
         if not self._open or type(self._open[-1].value) is list:
-            return False
-        if self._key in self._open[-1].value:
+            return self._withheld
+        if self._key in self._open[-1].value:  # also where no more is shown
             self.repeats = True
             return True
-        return not self._open[-1].schema.knows(self._key)
+        return self._withheld or not self._open[-1].schema.knows(self._key)
 
     def _withhold(self) -> None:
         """What comes now is not shown, and so nothing after it: it would be in the wrong place."""

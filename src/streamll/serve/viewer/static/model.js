@@ -36,7 +36,7 @@ class Node {
     this.failure = null; // the same as its type and message
     this.lm = null;
     this.detail = {};
-    this.guarded = null; // how often guards have found something in it, by what they did and the rule
+    this.guarded = null; // how often guards have found something in it, by what they did and their names
     this.retried = []; // when an attempt of it was given up
     this.times = kind === "lm" ? new streamll.Times(start) : null;
     this.spent = null; // tokens and cost of the model calls of it and below it that are over
@@ -268,15 +268,15 @@ Run.prototype.tell = named({
   },
 });
 
-function counted(found, { action = "mask", rule }) {
-  const rules = found.get(action) || new Map();
-  return found.set(action, rules.set(rule, (rules.get(rule) || 0) + 1));
+function counted(found, { outcome = "mask", name }) {
+  const names = found.get(outcome) || new Map();
+  return found.set(outcome, names.set(name, (names.get(name) || 0) + 1));
 }
 
 /** What guards have done, as words: `masked: emails ×2, names · dropped: keys`. */
 function keptWords(found) {
-  const times = ([rule, count]) => (count > 1 ? `${rule} ×${count}` : rule);
-  return [...found].map(([action, rules]) => `${KEPT[action] || action}: ${[...rules].map(times).join(", ")}`).join(" · ");
+  const times = ([name, count]) => (count > 1 ? `${name} ×${count}` : name);
+  return [...found].map(([outcome, names]) => `${KEPT[outcome] || outcome}: ${[...names].map(times).join(", ")}`).join(" · ");
 }
 
 const lost = (count) => (count === 1 ? "1 event was lost" : `${count} events were lost`);
