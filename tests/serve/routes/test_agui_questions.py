@@ -10,7 +10,7 @@ import pytest
 import streamll
 from serve.npm import AGUI_0, packages, run_node
 from serve.serving import wait_until
-from streamll.serve import Permit, bearer_token, create_app
+from streamll.serve import Limits, Permit, bearer_token, create_app
 
 DRIVE = r"""
 import {HttpAgent} from '@ag-ui/client';
@@ -93,10 +93,11 @@ def auth(connection):
 
 @pytest.fixture
 def fleet(serve, log):
-    """Two servers of one log."""
+    """Two servers of one log. What still waits for an answer when they stop is not waited for."""
     streamll.configure(include=["tools", "outputs"])
-    programs = {"mails": Mails(), "asks": Asks()}
-    yield [serve(create_app(programs, log=log, auth=auth, secret="s")) for _ in range(2)]
+    programs, limits = {"mails": Mails(), "asks": Asks()}, Limits(drain_seconds=0)
+    options = {"log": log, "auth": auth, "secret": "s", "limits": limits}
+    yield [serve(create_app(programs, **options)) for _ in range(2)]
     streamll.configure(include=[])
 
 
