@@ -96,9 +96,9 @@ def pytest_runtestloop():
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """``-n auto``: two workers for a core, since many tests wait for what they have begun."""
+    """``-n auto``: three workers for a core, since many tests wait for what they have begun."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return 2 * (cores or 1)
+    return 3 * (cores or 1)
 
 
 # --- no test is skipped in CI --------------------------------------------------------------------
