@@ -154,3 +154,10 @@ def test_a_text_held_for_long_goes_out_whole():
     assert guard.feed("xa") == "x"
     assert not any(guard.feed("cd ") for _ in range(1000))
     assert guard.finish() == "a" + "cd " * 1000
+
+
+@pytest.mark.parametrize(("action", "waits"), [("mask", False), ("drop", True)])
+def test_a_newline_that_may_be_the_last_waits_only_for_what_would_end_the_text(action, waits):
+    guard = TextGuard(ruleset((Pattern("a", mask="#"), Pattern("a$", action=action, mask="~"))))
+    assert [guard.feed("a"), guard.feed("\n")] == ["#", "" if waits else "\n"]
+    assert guard.finish() == ""

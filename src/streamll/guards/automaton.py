@@ -199,6 +199,14 @@ class Automaton:
         )
         return sorted((rank, rule, back) for rank, rule, back in ends if back is not None)
 
+    def ended(self, node: Node, rank: int) -> set[int] | None:
+        """The rules that match up to the last character and without it, if the text ends here; ``None``
+        if anything else of this rank is live.
+        """
+        live = node.ranks[rank]
+        ends = {self._languages[each.rule].finish(each.state) for each in live}
+        return {each.rule for each in live} if ends == {1} else None
+
     def _count(self, more: int = 0) -> None:
         self._kept += 1 + more
         if self._kept > MOST_KEPT:

@@ -205,7 +205,19 @@ class TextGuard:
         """The first character that is not decided."""
         if self._whole is not None:
             return self._out
-        return self._starts[0] if self._starts else self._length
+        for rank, start in enumerate(self._starts):
+            if not self._is_masked(rank):
+                return start
+        return self._length
+
+    def _is_masked(self, rank: int) -> bool:
+        """Whether all that can still be found here is masked already: it ended before a newline that
+        may be the text's last character, and that is free.
+        """
+        if self._mask_end < self._length - 1:
+            return False
+        found = self._automaton.ended(self._node, rank)
+        return found is not None and all(self._rules.found[rule].action == "mask" for rule in found)
 
     def _read_written(self, pieces: Iterable[Piece]) -> str:
         out: list[str] = []
