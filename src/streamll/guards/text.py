@@ -206,15 +206,17 @@ class TextGuard:
         if self._whole is not None:
             return self._out
         for rank, start in enumerate(self._starts):
-            if not self._is_masked(rank):
+            if not self._is_masked(rank, start):
                 return start
         return self._length
 
-    def _is_masked(self, rank: int) -> bool:
-        """Whether all that can still be found here is masked already: it ended before a newline that
+    def _is_masked(self, rank: int, start: int) -> bool:
+        """Whether all that can still be found here is masked anyway: it ended before a newline that
         may be the text's last character, and that is free.
         """
-        if self._mask_end < self._length - 1:
+        last = self._runs[-1] if self._runs else None
+        masked_to = last.end if last is not None and last.start <= start else self._mask_end
+        if masked_to < self._length - 1:
             return False
         found = self._automaton.ended(self._node, rank)
         return found is not None and all(self._rules.found[rule].action == "mask" for rule in found)
