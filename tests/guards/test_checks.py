@@ -17,10 +17,10 @@ from patience import BOUND
 from streamll.core.errors import ConfigurationError
 from streamll.guards import Check
 from streamll.guards.checked import CheckedString, CheckedText
-from streamll.guards.checking import Asking as Asked
-from streamll.guards.checking import Verdicts
 from streamll.guards.checks import Inquiries, Threads, inside_check
 from streamll.guards.values import ValueGuard
+from streamll.guards.verdicts import Asking as Asked
+from streamll.guards.verdicts import Verdicts
 
 SHORT = 0.02
 """A time limit that is to pass."""
