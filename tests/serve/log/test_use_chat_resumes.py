@@ -45,7 +45,7 @@ COME_BACK = """
 const {here, there, chats, first} = JSON.parse(process.argv[1]);
 class Cut extends DefaultChatTransport {
   // The connection breaks when the page has taken in so many frames. (What waits in a stream is lost
-  // when that fails, so this is where the page reads it.)
+  // when that fails, so this is where the page reads it, and it has its turn before the break.)
   processResponseStream(body) {
     const reader = super.processResponseStream(body).getReader();
     let left = this.frames || Infinity;
@@ -54,7 +54,11 @@ class Cut extends DefaultChatTransport {
       const {done, value} = left-- ? await reader.read() : {};
       if (done) out.close();
       else if (value) out.enqueue(value);
-      else { reader.cancel(); out.error(new TypeError('network error')); }
+      else {
+        await new Promise(setImmediate);
+        reader.cancel();
+        out.error(new TypeError('network error'));
+      }
     }}, {highWaterMark: 0});
   }
 }
