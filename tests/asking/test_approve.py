@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import datetime as dt
+import json
+from typing import Any
 
 import dspy
+import msgspec
 import pytest
 
 import streamll
+import streamll.guards
 from streamll.core.errors import ConfigurationError, NobodyToAsk, WrongAnswer
 from streamll.core.ordering import OrderCheck
 
@@ -164,6 +169,73 @@ def test_what_is_not_to_be_shown_is_in_no_event():
     seen, _ = run(Sends(), {"allow": True, "arguments": {"to": "another-secret"}})
     assert sent == [("another-secret", 1, None)]
     assert "secret" not in repr(seen)
+
+
+CARD, HIDDEN = "4111111111111111", "[card]"
+ORDER = {
+    "card": CARD,
+    "lines": [{"name": "tea", "note": f"with {CARD}"}, {"name": "cup", "note": ""}],
+}
+EDITS = [  # by a page that sends back all that it has, as it has them
+    ({}, ORDER),
+    ({"card": "7"}, {**ORDER, "card": "7"}),
+    (
+        {"lines": [{"name": "tea", "note": f"with {HIDDEN}"}, {"name": "jug", "note": ""}]},
+        {**ORDER, "lines": [ORDER["lines"][0], {"name": "jug", "note": ""}]},
+    ),
+    ({"lines": [{"name": "tea", "note": ""}]}, {**ORDER, "lines": [{"name": "tea", "note": ""}]}),
+]
+
+
+def mask(event):
+    part = {"question": "arguments", "answer": "value"}.get(event.event_type)
+    if part is None:
+        return event
+    shown = json.loads(json.dumps(getattr(event, part)).replace(CARD, HIDDEN))
+    return msgspec.structs.replace(event, **{part: shown})
+
+
+@pytest.mark.parametrize("masks", ["guards", "redact"])
+@pytest.mark.parametrize(("edit", "ordered"), EDITS)
+def test_what_comes_back_as_it_was_shown_is_not_changed(masks, edit, ordered):
+    """A mask is what the person has seen of an argument, and not what they want it to be."""
+    got, asked = [], []
+
+    def order(when: dt.date, details: dict[str, Any]) -> None:
+        got.append((when, details))
+
+    class Orders(dspy.Module):
+        def forward(self, **_):
+            streamll.approve(order)(dt.date(2027, 1, 2), copy.deepcopy(ORDER))
+
+    if masks == "redact":
+        streamll.configure(redact=mask)
+    guards = [streamll.guards.card_numbers(mask=HIDDEN)] if masks == "guards" else []
+    with streamll.stream(Orders(), guards=guards)() as events:
+        for event in events:
+            if event.event_type == "question":
+                asked.append(event.arguments)
+                details = {**event.arguments["details"], **edit}
+                changed = {**event.arguments, "details": details}
+                events.answer(event, {"allow": True, "arguments": changed})
+            elif event.event_type == "answer":
+                told = event.value.get("arguments", {})
+    assert [asked[0]["when"], asked[0]["details"]["card"]] == ["2027-01-02", HIDDEN]
+    assert got == [(dt.date(2027, 1, 2), ordered)]
+    assert sorted(told) == (["details"] if edit else [])
+    assert CARD not in repr(told)
+
+
+def test_true_is_a_change_of_one():
+    got = []
+
+    class Sets(dspy.Module):
+        def forward(self, **_):
+            streamll.approve(got.append)({"on": 1, "of": [1, 2]})
+
+    for on, of in [(1, [1, 2]), (True, [1, True])]:
+        run(Sets(), {"allow": True, "arguments": {"object": {"on": on, "of": of}}})
+        assert repr(got.pop()) == repr({"on": on, "of": of})
 
 
 def test_where_nobody_can_be_asked():

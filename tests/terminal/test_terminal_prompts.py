@@ -121,7 +121,7 @@ def test_what_is_wrong_is_named():
     ],
 )
 def test_a_call_is_allowed_edited_or_refused(lines, decision):
-    approvals = _Approvals(dspy.Tool(send_mail), shown=True)
+    approvals = _Approvals(dspy.Tool(send_mail), {}, shown=True)
     assert tuple(answered(approvals, lines, tool="send_mail")[0]) == decision
 
 

@@ -22,6 +22,8 @@ from streamll.core.problems import Problem, pointer
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
+    from streamll.core.events import Event
+
 PLACE = "answer"
 QUOTED = 200
 """Characters that are told of what is wrong: it may quote the answer."""
@@ -50,8 +52,11 @@ class AnswerType:
         else:
             self._adapter, self.schema = _adapter_and_schema(schema)
 
-    def convert(self, answer: Any) -> Any:
-        """The program's value of an answer; ``WrongAnswer`` if it cannot be one."""
+    def convert(self, answer: Any, question: Event | None = None) -> Any:
+        """The program's value of an answer; ``WrongAnswer`` if it cannot be one.
+
+        ``question`` is what the one who answers has seen of it, where that is known.
+        """
         check(self.schema, answer)
         if self._adapter is None:
             return answer

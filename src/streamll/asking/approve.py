@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from streamll.asking.answers import PLACE, AnswerType, validated
 from streamll.asking.ask import asked
-from streamll.asking.questions import NO_DEFAULT, Question, Unasked
+from streamll.asking.questions import NO_DEFAULT, Unasked
+from streamll.asking.questions import Question as OpenQuestion
 from streamll.context import current_scope
 from streamll.core.errors import ConfigurationError
+from streamll.core.events import Event, Question
 from streamll.core.jsonable import plain
 from streamll.flow.waiting import on_event_loop
 
@@ -39,6 +42,7 @@ def approve(
     Like ``ask``, of which this is a ready question, it works inside a run. The answer is ``True``
     or ``False``, or an object: ``{"allow": True, "arguments": {…}}`` calls the tool with these
     arguments in place of the same ones of its own, ``{"allow": False, "reason": "…"}`` tells the model why not.
+    What comes back as the question showed it is not changed: a page may send all of them, and guards may have masked some.
     A refusal is the tool's result, so that an agent goes on with it.
 
     Args:
@@ -106,13 +110,13 @@ class _Approval(NamedTuple):
 
     def _asked(
         self, tool: Any, bound: inspect.BoundArguments
-    ) -> AbstractContextManager[Question | Unasked]:
+    ) -> AbstractContextManager[OpenQuestion | Unasked]:
         arguments = _by_name(bound)
         if self.when is not None and not self.when(**arguments):
             return Unasked(Decision(allow=True))
         default = NO_DEFAULT if self.default is None else Decision(self.default)
         return asked(
-            _Approvals(tool, shown=self.show), default, self.timeout,
+            _Approvals(tool, arguments, shown=self.show), default, self.timeout,
             text=f"Allow {tool.name}?", to=self.to, tool=tool.name,
             arguments=plain(arguments) if self.show else None,
         )  # fmt: skip
@@ -121,7 +125,7 @@ class _Approval(NamedTuple):
 class _Approvals(AnswerType):
     """The answers to whether a tool may be called."""
 
-    def __init__(self, tool: Any, *, shown: bool) -> None:
+    def __init__(self, tool: Any, called_with: Mapping[str, Any], *, shown: bool) -> None:
         arguments = {name: _schema_of(each) for name, each in (tool.args or {}).items()}
         edited = {
             "type": "object",
@@ -141,17 +145,27 @@ class _Approvals(AnswerType):
             }
         )
         self._types: Mapping[str, Any] = tool.arg_types or {}
+        self._called_with = called_with
         self._shown = shown
 
-    def convert(self, answer: Any) -> Decision:
+    def convert(self, answer: Any, question: Event | None = None) -> Decision:
         answer = super().convert(answer)
         if isinstance(answer, bool):
             return Decision(answer)
-        arguments = {
-            name: self._converted(name, value)
-            for name, value in answer.get("arguments", {}).items()
-        }
+        arguments = self._changed(answer.get("arguments", {}), question)
+        arguments = {name: self._converted(name, value) for name, value in arguments.items()}
         return Decision(answer["allow"], arguments, answer.get("reason"))
+
+    def _changed(self, given: Mapping[str, Any], question: Event | None) -> Mapping[str, Any]:
+        """Those of the given arguments that the question has not shown so."""
+        if not isinstance(question, Question) or question.arguments is None:
+            return given
+        shown, own = plain(question.arguments), plain(self._called_with)
+        return {
+            name: _merged(value, shown[name], own[name]) if name in shown and name in own else value
+            for name, value in given.items()
+            if name not in shown or not _is_same(value, shown[name])
+        }
 
     def _converted(self, name: str, value: Any) -> Any:
         from pydantic import TypeAdapter
@@ -175,6 +189,27 @@ def _schema_of(argument: Mapping[str, Any]) -> Mapping[str, Any]:
         return AnswerType(schema).schema
     except ConfigurationError:
         return {}
+
+
+def _merged(edited: Any, shown: Any, own: Any) -> Any:
+    """A value that a person has edited, with the program's own in each place where it is as they saw it."""
+    values = (edited, shown, own)
+    if _is_same(edited, shown):
+        return own
+    if all(isinstance(each, Mapping) for each in values):
+        both = shown.keys() & own.keys()
+        return {
+            key: _merged(value, shown[key], own[key]) if key in both else value
+            for key, value in edited.items()
+        }
+    if all(isinstance(each, list) for each in values) and len({*map(len, values)}) == 1:
+        return list(map(_merged, *values))
+    return edited
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether both are the same JSON, of which 1 and true are not."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def _refusal(tool: str, decision: Decision) -> str:

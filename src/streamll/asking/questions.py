@@ -92,6 +92,8 @@ class Question:
         self._default = default
         self._timeout = timeout
         self._own = own
+        self._shown: Event | None = None
+        """Its event as it has left: guards may have masked what it says."""
         self._value: Any = None
         self._answer_id: str | None = None
         self._asked_at = 0.0
@@ -112,6 +114,7 @@ class Question:
             self._timer.cancel()
         if self._asked_at:
             self.withdraw()
+        self.scope.unlisten(self._take_event)
         self._listening.end()
 
     def wait(self) -> None:
@@ -147,11 +150,17 @@ class Question:
             if run.closed:
                 raise NobodyToAsk("the run has ended, so nobody sees the question")
             self._asked_at = time.monotonic()
+            self.scope.listen(self._take_event)
             self._questions.add(self)  # first: who sees the event may answer at once
             run.publish(ev.Question, self.scope, self._identity, **facts, **self._own)
         if self._timeout is not None:
             self._timer = timers.at(self._asked_at + self._timeout, self._lapse)
         run.connected(self, self.withdraw)  # at once, if the program was left
+
+    def _take_event(self, event: Event) -> None:
+        if isinstance(event, ev.Question) and event.question_id == self.id:
+            self._shown = event
+            self.scope.unlisten(self._take_event)
 
     def _waits_with(self, waiter: Waiter) -> bool:
         with self._questions.run.lock:
@@ -184,7 +193,7 @@ class Question:
             QuestionClosed: it has ended.
         """
         if self.closed is None:
-            converted = self.answers.convert(value)
+            converted = self.answers.convert(value, self._shown)
             if self._close(QuestionClosed(ANSWERED, by), converted, answer_id):
                 return
         if not self._is_of(answer_id):

@@ -92,7 +92,9 @@ class Scope:
             self.guards = self.run.guard(self)
         # each once, by identity: sinks may compare equal and need not be hashable
         self.receivers = tuple({id(each): each for each in self.receivers}.values())
-        self.put_methods = tuple(receiver.put for receiver in self.receivers)  # for every event
+        self.put_methods: tuple[Callable[[Event], object], ...] = tuple(
+            receiver.put for receiver in self.receivers
+        )
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()  # ``dspy.settings.save`` pickles every setting
@@ -206,6 +208,15 @@ class Scope:
             "nobody who could reads this run: read it with streamll.stream, or send it to a log or "
             "a page"
         )
+
+    def listen(self, put: Callable[[Event], object]) -> None:
+        """Have ``put`` called with each event of this very call, before its receivers are, until ``unlisten``."""
+        with self.run.lock:
+            self.put_methods = (put, *self.put_methods)
+
+    def unlisten(self, put: Callable[[Event], object]) -> None:
+        with self.run.lock:
+            self.put_methods = tuple(each for each in self.put_methods if each != put)
 
     def publish(self, event: Event) -> None:
         """Put a program's own event into the run, at the place where it happens."""
