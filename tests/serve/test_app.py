@@ -420,7 +420,7 @@ def test_health_and_metrics(practice, lm, serve, log, qa):
     found = dict(re.findall(r"^(streamll_\S+) (\S+)$", answer.text, re.MULTILINE))
     assert found["streamll_runs_started_total"] == "1"
     assert found['streamll_runs_ended_total{how="end"}'] == "1"
-    assert found['streamll_guarded_total{action="mask"}'] == "1"
+    assert found['streamll_guarded_total{outcome="mask"}'] == "1"
     assert found['streamll_requests_total{method="POST",status="202"}'] == "1"
 
 

@@ -18,7 +18,7 @@ def render(service: Service, middleware: Middleware) -> str:
     run_log, runner = service.run_log, service.runner
     sink, tail = run_log.sink.statistics(), run_log.tail
     ended = {f'how="{kind.partition(".")[2]}"': n for kind, n in run_log.index.ended.items()}
-    guarded = {f'action="{action}"': count for action, count in run_log.index.guarded.items()}
+    guarded = {f'outcome="{outcome}"': count for outcome, count in run_log.index.guarded.items()}
     requests = {
         f'method="{method}",status="{status}"': count
         for (method, status), count in sorted(middleware.requests.items())
