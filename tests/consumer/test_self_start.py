@@ -99,9 +99,64 @@ def test_one_that_is_run_at_once_does_not_begin_by_itself(url):
     consumer.subscribe(seen.append)
     consumer.start()
     wait_until(lambda: len(seen) == 7, BOUND, "all events")
-    names = [thread.name for thread in threading.enumerate()]
-    assert names.count("streamll-consumer") == 1
+    assert len(threads_of_consumers()) == 1
     assert consumer.stop()
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Nothing is left for ``start`` or ``run`` to come first, and threads take turns all the time."""
+    monkeypatch.setattr("streamll.consumer.self_start.SELF_START_S", 0.0)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+TIMES = 40
+
+
+def threads_of_consumers():
+    return [each for each in threading.enumerate() if each.name == "streamll-consumer"]
+
+
+def test_it_begins_once_whoever_comes_first(url, at_once):
+    """By itself, or by ``start`` at the same time: one thread, so that handlers get each event once."""
+    write(url, make_run("r1", ["a"]))
+    consumers, all_seen = [], []
+    for _ in range(TIMES):
+        seen = []
+        consumer = EventConsumer(url, start="beginning")
+        consumer.subscribe(seen.append)
+        consumer.start()
+        consumers.append(consumer)
+        all_seen.append(seen)
+    wait_until(lambda: all(len(seen) >= 7 for seen in all_seen), BOUND, "all events")
+    for consumer in consumers:
+        consumer.stop_soon()
+    assert all(consumer.stop(BOUND) for consumer in consumers)
+    assert threads_of_consumers() == []
+    for seen in all_seen:
+        check_order(seen)
+
+
+def test_what_is_stopped_at_once_does_not_begin(url, at_once):
+    """However the stop and the beginning by itself meet, nothing is read afterwards."""
+    consumers, seen = [], []
+    for _ in range(TIMES):
+        consumer = EventConsumer(url, start="beginning")
+        consumer.subscribe(seen.append)
+        consumers.append(consumer)
+        assert consumer.stop(BOUND)
+    wait_until(
+        lambda: not any(isinstance(each, threading.Timer) for each in threading.enumerate()),
+        BOUND,
+        "all have been about to begin",
+    )
+    write(url, make_run("r1", ["a"]))
+    assert threads_of_consumers() == []
+    assert not any(consumer.statistics().received for consumer in consumers)
+    assert seen == []
 
 
 def test_none_begins_by_itself_when_the_program_has_ended(url):

@@ -18,7 +18,15 @@ import threading
 import uuid
 import weakref
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, overload
 
@@ -142,8 +150,13 @@ class EventConsumer:
         self._cursor: str | None = None
         self._answers: BaseSink | None = None
         self._stop_wanted = False
+        self._beginning = threading.RLock()
         self._self_start = SelfStart(
-            self._place, lambda: self._state.begun, self.start, self._run_by_itself
+            self._place,
+            self._beginning,
+            lambda: self._state.begun or self._stop_wanted,
+            self.start,
+            self._run_by_itself,
         )
 
     # --- handlers -------------------------------------------------------------------------------
@@ -211,15 +224,16 @@ class EventConsumer:
 
     def start(self) -> None:
         """Read and call the handlers on a background thread. Returns at once. Idempotent."""
-        own = self._self_start.task
-        if (self._thread is not None and self._thread.is_alive()) or (own and not own.done()):
-            return
-        self._state.begin()
-        self._failure = None
-        self._thread = threading.Thread(
-            target=self._run_in_thread, name="streamll-consumer", daemon=True
-        )
-        self._thread.start()
+        with self._beginning:
+            own = self._self_start.task
+            if (self._thread is not None and self._thread.is_alive()) or (own and not own.done()):
+                return
+            self._state.begin()
+            self._failure = None
+            self._thread = threading.Thread(
+                target=self._run_in_thread, name="streamll-consumer", daemon=True
+            )
+            self._thread.start()
 
     def stop(self, timeout: float = 10.0) -> bool:
         """Stop reading; what has been read is still handled. After ``start()``, wait for that.
@@ -227,8 +241,9 @@ class EventConsumer:
         False if ``timeout`` seconds were not enough. Raises the error that ended a consumer started
         with ``start()``.
         """
-        self.stop_soon()
-        thread = self._thread
+        with self._beginning:
+            self.stop_soon()
+            thread = self._thread
         if thread is None or thread is threading.current_thread():
             return True
         thread.join(timeout)
@@ -325,8 +340,11 @@ class EventConsumer:
         except BaseException as error:  # noqa: BLE001 - raised by stop()
             self._fail(error)
 
-    async def _run_by_itself(self) -> None:
-        self._state.begin()
+    def _run_by_itself(self) -> Coroutine[Any, Any, None]:
+        self._state.begin()  # now, so that it can be told to stop before its first step
+        return self._run_in_task()
+
+    async def _run_in_task(self) -> None:
         try:
             await self._run()
         except Exception as error:  # noqa: BLE001 - nobody awaits it
@@ -338,11 +356,13 @@ class EventConsumer:
 
     async def _begin(self) -> None:
         """Begin to read, or take over from what has begun by itself, and go on from there."""
-        own, self._stop_wanted = self._self_start, False
-        thread, task = (self._thread if own.on_thread else None), own.task
-        own.on_thread, own.task = False, None
-        if thread is not None or task is not None:
-            self._state.stopping = True
+        own = self._self_start
+        with self._beginning:
+            self._stop_wanted, self._state.begun = False, True
+            thread, task = (self._thread if own.on_thread else None), own.task
+            own.on_thread, own.task = False, None
+            if thread is not None or task is not None:
+                self._state.stopping = True
         if thread is not None:
             await asyncio.to_thread(thread.join)
         if task is not None:

@@ -22,13 +22,15 @@ class SelfStart:
 
     Args:
         place: what the consumer reads, for people.
+        lock: held by whoever begins, so that no other does meanwhile.
         start: begins on a thread of its own.
-        run: reads and calls handlers, and logs its own failures.
+        run: begins; what it returns reads and calls handlers, and logs its own failures.
     """
 
     def __init__(
         self,
         place: str,
+        lock: threading.RLock,
         has_begun: Callable[[], bool],
         start: Callable[[], None],
         run: Callable[[], Coroutine[Any, Any, None]],
@@ -38,6 +40,7 @@ class SelfStart:
         self.task: asyncio.Task[None] | None = None
         """That of a consumer which has begun on an event loop."""
         self._place = place
+        self._lock = lock
         self._has_begun = has_begun
         self._start = start
         self._run = run
@@ -58,15 +61,19 @@ class SelfStart:
             loop.call_later(SELF_START_S, self._begin_on_loop)
 
     def _begin_on_thread(self) -> None:
-        if not self._has_begun() and threading.main_thread().is_alive():
-            self._tell("on a background thread")
+        with self._lock:
+            if self._has_begun() or not threading.main_thread().is_alive():
+                return
             self.on_thread = True
             self._start()
+        self._tell("on a background thread")
 
     def _begin_on_loop(self) -> None:
-        if not self._has_begun():
-            self._tell("on this event loop")
+        with self._lock:
+            if self._has_begun():
+                return
             self.task = asyncio.get_running_loop().create_task(self._run())
+        self._tell("on this event loop")
 
     def _tell(self, where: str) -> None:
         text = "the consumer of %s has handlers and nobody runs it: it begins %s"
