@@ -9,7 +9,8 @@ How a text is read, each module on those before it:
 
 - ``language`` says what a rule's language is to the rest: states that move by characters. They are
   *live*, that is, something that may follow, or the text's end, completes a match.
-- ``regex`` and ``words`` are such languages; ``checksums`` go with a pattern.
+- ``regex`` and ``words`` are such languages. A pattern is made of ``nodes``, of which ``leaves`` match
+  characters; ``checksums`` go with one.
 - ``automaton`` reads all rules at once. Its states rank the live ones by where their matches began:
   what is before the first of these can go out.
 - ``rules`` are what callers give, ``ready`` those for card numbers, keys and the like; ``ruleset``
