@@ -14,5 +14,5 @@ the stream has one field, ``d``: an envelope (docs/wire.md).
 Every command names one key, as Redis Cluster requires. ``servers`` knows who has it: one server, a
 cluster's primary, or the one that Sentinels name; ``transport`` and ``stream`` write and read there.
 With ``?shards=`` a log is several such streams (``shards``, ``sharded``); a target with ``*`` is read as
-all streams that match (``pattern``).
+all streams that match (``pattern``, with ``primaries`` for what many keys are asked at once).
 """

@@ -14,7 +14,6 @@ the entries must have the ids that Redis gives them, which are times.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import heapq
 import math
 import re
@@ -26,17 +25,9 @@ from urllib.parse import quote, unquote_to_bytes
 
 from streamll.brokers.failures import Diagnosis
 from streamll.brokers.overview import ENTRIES_OUTSIDE_RUNS, LOOK_BACK_ENTRIES, Overview, time_of
-from streamll.brokers.redis import client as redis_client
 from streamll.brokers.redis.diagnosis import diagnose
-from streamll.brokers.redis.servers import (
-    DEAD_LETTERS,
-    KeyClient,
-    blaming,
-    find_async,
-    key_on_cluster,
-    redirection,
-    servers_of,
-)
+from streamll.brokers.redis.primaries import Primaries
+from streamll.brokers.redis.servers import KeyClient, servers_of
 from streamll.brokers.redis.stream import (
     FIRST_ID,
     PAGE_ENTRIES,
@@ -56,9 +47,6 @@ SCAN_S = 1.0
 
 SCAN_SHARE = 0.1
 """… unless that takes more than this share of the time."""
-
-SCAN_KEYS = 1000
-"""How many keys a server looks at before it answers others."""
 
 LIVE_S = 10.0
 """A stream that had something so lately is among the few that are asked for often."""
@@ -125,7 +113,7 @@ class PatternSource(Source):
         self._begun = options.start != "new"
         self._answered = False
         self._keys: set[bytes] = set()
-        self._clients: dict[Address | None, Any] = {}
+        self._primaries = Primaries(self._servers)
         self._buffers: dict[bytes, deque[Entry]] = {}
         """What was read and not returned yet."""
         self._unfinished: set[bytes] = set()
@@ -157,17 +145,16 @@ class PatternSource(Source):
         self._answered = self._begun = True
 
     async def exists(self) -> bool:
-        is_connected = bool(self._clients)
+        is_connected = self._primaries.is_connected
         try:
-            await find_async(self._servers)
-            for address in self._servers.primaries():
-                async for keys in self._scan(address):
+            for address in await self._primaries.find():
+                async for keys in self._primaries.streams(address, self._pattern):
                     if keys:
                         return True
             return False
         finally:
             if not is_connected:
-                await self._disconnect()
+                await self._primaries.aclose()
 
     async def read(self) -> list[Entry]:
         try:
@@ -196,7 +183,7 @@ class PatternSource(Source):
         """The streams that had something last are searched first."""
         overview = Overview(runs, outside=max(ENTRIES_OUTSIDE_RUNS, len(self._keys)))
         page = min(PAGE_ENTRIES, _ahead_of_each(self._keys))
-        ends = await self._ask_each({key: _backwards("+", page) for key in self._keys})
+        ends = await self._primaries.ask_each({key: _backwards("+", page) for key in self._keys})
         latest = sorted(
             ((place_of_id(at), key, fields) for key, found in ends.items() for at, fields in found),
             key=lambda each: each[:2],
@@ -213,7 +200,7 @@ class PatternSource(Source):
             while len(found) == size and left > 0 and not overview.complete:
                 size = PAGE_ENTRIES
                 before = f"({id_text(found[-1][0])}"
-                found = (await self._ask_each({key: _backwards(before, size)}))[key]
+                found = (await self._primaries.ask_each({key: _backwards(before, size)}))[key]
                 left -= len(found)
                 for _, fields in found:
                     overview.add(body_of(fields))
@@ -225,28 +212,17 @@ class PatternSource(Source):
             watch.task.cancel()
         await asyncio.gather(*(watch.task for watch in watches.values()), return_exceptions=True)
         self._buffers.clear()
-        await self._disconnect()
-
-    async def _disconnect(self) -> None:
-        clients, self._clients = self._clients, {}
-        for client in clients.values():
-            with contextlib.suppress(Exception):
-                await client.aclose()
+        await self._primaries.aclose()
 
     # --- which streams there are ------------------------------------------------------------------
 
     async def _discover(self) -> None:
         began = time.monotonic()
-        if self._servers.kind == "cluster":  # another primary may have got slots
-            self._servers.forget()
-        await find_async(self._servers)
         found: set[bytes] = set()
         clocks = []
-        for address in self._servers.primaries():
-            with blaming(address):
-                seconds, microseconds = await self._client(address).time()
-            clocks.append(seconds * 1000 + microseconds / 1000 - time.monotonic() * 1000)
-            async for keys in self._scan(address):
+        for address in await self._primaries.find():
+            clocks.append(await self._primaries.time_ms(address) - time.monotonic() * 1000)
+            async for keys in self._primaries.streams(address, self._pattern):
                 found |= keys
         self._clock = min(clocks)
         self._learn(found, began * 1000 + self._clock)
@@ -269,26 +245,12 @@ class PatternSource(Source):
         quiet = (self._looked[key] for key in found if key in self._looked)
         self._limit = min(at, min(quiet, default=at))
 
-    async def _scan(self, address: Address | None) -> Any:
-        """The matching streams of a server, set by set."""
-        on_cluster = self._servers.kind == "cluster"
-        pattern = key_on_cluster(self._pattern) if on_cluster else self._pattern
-        dead, place = DEAD_LETTERS.encode(), 0
-        while True:
-            with blaming(address):
-                place, keys = await self._client(address).scan(
-                    place, pattern, count=SCAN_KEYS, _type="stream"
-                )
-            yield {key for key in keys if pattern.endswith(DEAD_LETTERS) or not key.endswith(dead)}
-            if place == 0:
-                return
-
     # --- where to read --------------------------------------------------------------------------
 
     async def _begin_at_the_end(self) -> None:
         """Behind what there is now. Streams that are found later were made later."""
         self._base = self._first_base = int(self._limit) - REREAD_MS
-        ends = await self._ask_each({key: _backwards("+", 1) for key in self._keys})
+        ends = await self._primaries.ask_each({key: _backwards("+", 1) for key in self._keys})
         last = {key: id_text(found[0][0]) for key, found in ends.items() if found}
         self._after = {key: last.get(key, _end_of(self._base)) for key in self._keys}
         self._floors = dict(self._after)
@@ -332,7 +294,7 @@ class PatternSource(Source):
         keys = [key for key in self._unfinished if key not in self._buffers]
         if not keys:
             return
-        for address, own in self._by_server(keys).items():
+        for address, own in self._primaries.by_server(keys).items():
             began = self._now_ms()
             self._take(own, await self._look(address, own), began)
 
@@ -347,7 +309,7 @@ class PatternSource(Source):
             if not is_live and all((a, False) in self._watches for a in self._servers.primaries()):
                 return
             wanted = self._live.keys() & self._keys if is_live else self._keys - self._live.keys()
-            for address, keys in self._by_server(wanted - known).items():
+            for address, keys in self._primaries.by_server(wanted - known).items():
                 if (address, is_live) not in self._watches:
                     self._watches[address, is_live] = _Watch(
                         keys,
@@ -423,8 +385,6 @@ class PatternSource(Source):
         cursor = ";".join([str(self._base), *self._recent.values()])
         return Entry(cursor=cursor, body=entry.body, place=f"{part}={before}")
 
-    # --- asking ---------------------------------------------------------------------------------
-
     async def _look(
         self, address: Address | None, keys: list[bytes], block_ms: int | None = None
     ) -> Mapping[bytes, list[Entry]]:
@@ -437,57 +397,12 @@ class PatternSource(Source):
                 for key, after in zip(keys, places, strict=True)
             }
             found: dict[bytes, list[Entry]] = {}
-            for reply in (await self._pipelined(address, commands)).values():
+            for reply in (await self._primaries.pipelined(address, commands)).values():
                 found.update(entries_by_stream(reply))
             return found
         block = () if block_ms is None else ("BLOCK", block_ms)
-        with blaming(address):
-            reply = await self._client(address).execute_command(
-                "XREAD", "COUNT", most, *block, "STREAMS", *keys, *places
-            )
-        return entries_by_stream(reply)
-
-    async def _ask_each(self, options: Mapping[bytes, tuple[Any, ...]]) -> dict[bytes, Any]:
-        """The replies to a command for each stream, of which it is the first argument."""
-        replies: dict[bytes, Any] = {}
-        for address, keys in self._by_server(options).items():
-            commands = {key: (options[key][0], key, *options[key][1:]) for key in keys}
-            replies.update(await self._pipelined(address, commands))
-        return replies
-
-    async def _pipelined(
-        self, address: Address | None, commands: Mapping[bytes, tuple[Any, ...]]
-    ) -> dict[bytes, Any]:
-        pipeline = self._client(address).pipeline(transaction=False)
-        for command in commands.values():
-            pipeline.execute_command(*command)
-        with blaming(address):
-            replies = dict(zip(commands, await pipeline.execute(raise_on_error=False), strict=True))
-            for key, reply in replies.items():
-                if isinstance(reply, Exception):
-                    replies[key] = await self._redirected(key, commands[key], reply)
-        return replies
-
-    async def _redirected(self, key: bytes, command: tuple[Any, ...], error: Exception) -> Any:
-        if redirection(error) is None:
-            raise error
-        client = KeyClient(self._servers, key)
-        try:
-            return await client.execute_command(*command)
-        finally:
-            await client.aclose()
-
-    def _by_server(self, keys: Iterable[bytes]) -> dict[Address | None, list[bytes]]:
-        found: dict[Address | None, list[bytes]] = {}
-        for key in keys:
-            found.setdefault(self._servers.address_for(key), []).append(key)
-        return found
-
-    def _client(self, address: Address | None) -> Any:
-        if address not in self._clients:
-            url = self._servers.place.url(address)
-            self._clients[address] = redis_client.client(url, "redis.asyncio")
-        return self._clients[address]
+        command = ("XREAD", "COUNT", most, *block, "STREAMS", *keys, *places)
+        return entries_by_stream(await self._primaries.ask(address, *command))
 
     def _now_ms(self) -> float:
         return time.monotonic() * 1000 + self._clock
