@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import dspy
 import pydantic
+import pytest
 from dspy_lines import HAS_ENGINES
 
 import streamll
@@ -247,6 +248,12 @@ if not HAS_ENGINES:
     CASES = [case for case in CASES if case.wires == ("openai",)]
 
 
+EACH = pytest.mark.parametrize(
+    ("case", "wire"),
+    [pytest.param(case, wire, id=f"{case.name}, {wire}") for case in CASES for wire in case.wires],
+)
+
+
 def run(
     case: Case, practice: Any, chunk: Any = 1, guards: Sequence[Any] = GUARDS, wire: str = ""
 ) -> list[Any]:
@@ -289,6 +296,13 @@ def shown(events: Sequence[Any]) -> str:
             loose.setdefault((event.call_id, event.event_type), []).append(text)
     joined = ["".join(pieces) for pieces in loose.values()]
     return "\n".join([*parts, *joined, *view.named_texts().values()])
+
+
+def assert_hidden(events: Sequence[Any]) -> None:
+    """No reader of the events sees any of the secret's letters."""
+    text = shown(events)
+    found = LETTERS.search(text)
+    assert found is None, text[found.start() - 200 : found.end() + 200]
 
 
 def masked(value: Any) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from dspy_lines import without_waiting
-from guarded_runs import CASES, LETTERS, MASK, NUMBER, checked, run, shown
+from guarded_runs import CASES, EACH, LETTERS, MASK, NUMBER, assert_hidden, checked, run
 from patience import BOUND
 from profiles import THOROUGH
 from test_guards_runs import outcome, steps
@@ -20,8 +20,6 @@ GUARDS = (
     Check(lambda text: not LETTERS.search(text), mask=MASK, timeout=BOUND),
     Pattern(str(NUMBER), mask=MASK),  # a check is not asked about numbers
 )
-EACH = [(case, wire) for case in CASES for wire in case.wires]
-NAMES = [f"{case.name}, {wire}" for case, wire in EACH]
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +33,11 @@ def at_once(monkeypatch):
     without_waiting(monkeypatch, lambda *_: None)
 
 
-@pytest.mark.parametrize(("case", "wire"), EACH, ids=NAMES)
+@EACH
 def test_no_reader_sees_what_a_check_forbids(case, wire, practice):
     for chunk in CHUNKS:
         events = checked(run(case, practice, chunk, GUARDS, wire))
-        found = LETTERS.search(shown(events))
-        assert found is None, shown(events)[found.start() - 200 : found.end() + 200]
+        assert_hidden(events)
         assert any(getattr(each, "kind", "") == "check" for each in events)
 
 
@@ -54,12 +51,11 @@ def test_a_run_that_a_check_stops_shows_nothing_more(case, practice):
     """Not even what it is asked about afterwards, of which there will be no verdict."""
     stops = Check(lambda text: not LETTERS.search(text), action="stop", timeout=BOUND)
     events = checked(run(replace(case, fails=True), practice, 3, (stops, GUARDS[1])))
-    found = LETTERS.search(shown(events))
-    assert found is None, shown(events)[found.start() - 200 : found.end() + 200]
+    assert_hidden(events)
     assert events[-1].error_type == "GuardStopped"
 
 
-@pytest.mark.parametrize(("case", "wire"), EACH, ids=NAMES)
+@EACH
 def test_a_check_that_forbids_nothing_changes_no_text(case, wire, practice):
     if case.name == "cut for good":  # of which the last sentence has no end
         return

@@ -6,7 +6,7 @@ import re
 
 import pytest
 from dspy_lines import without_waiting
-from guarded_runs import CASES, INERT, LETTERS, checked, masked, run, shown
+from guarded_runs import EACH, INERT, LETTERS, assert_hidden, checked, masked, run, shown
 from profiles import THOROUGH
 
 from streamll.core.events import own_fields
@@ -16,8 +16,6 @@ from streamll.testing import PracticeServer
 
 NOISE = re.compile("duration|time|gaps|trace_id|_id$|chunks|data")
 CHUNKS = (1, "whole", 2, 3, 5, "token") if THOROUGH else (1, "whole")
-EACH = [(case, each) for case in CASES for each in case.wires]
-NAMES = [f"{case.name}, {wire}" for case, wire in EACH]
 
 
 @pytest.fixture(scope="module")
@@ -31,21 +29,20 @@ def at_once(monkeypatch):
     without_waiting(monkeypatch, lambda *_: None)
 
 
-@pytest.mark.parametrize(("case", "wire"), EACH, ids=NAMES)
+@EACH
 def test_no_reader_of_a_run_can_see_the_secret(case, wire, practice):
     for chunk in CHUNKS:
         open_run = run(case, practice, chunk, (), wire)
         assert LETTERS.search(shown(open_run))
         guarded = checked(run(case, practice, chunk, wire=wire))
-        found = LETTERS.search(shown(guarded))
-        assert found is None, shown(guarded)[found.start() - 200 : found.end() + 200]
+        assert_hidden(guarded)
         assert steps(guarded) == steps(open_run)
         assert any(event.event_type == "guarded" for event in guarded)
         if not case.fails:
             assert outcome(guarded) == masked(outcome(open_run))
 
 
-@pytest.mark.parametrize(("case", "wire"), EACH, ids=NAMES)
+@EACH
 def test_guards_that_find_nothing_change_nothing(case, wire, practice):
     chunk = "whole" if case.escaped else 3  # half an escape waits for the other half
     with_guards, without = (facts(run(case, practice, chunk, each, wire)) for each in (INERT, ()))
