@@ -62,6 +62,11 @@ def paced_runs(sink, count: int = 20, tokens: int = 150, pace: float = 0.01) -> 
     return runs
 
 
+def in_the_middle(*sinks) -> None:
+    """Wait until runs are under way: the log has something of them, and by far not all."""
+    wait_until(lambda: all(sink.statistics().handled > 100 for sink in sinks), BOUND, "runs begin")
+
+
 @contextlib.contextmanager
 def in_background(work):
     """Run ``work`` on a thread beside the block; both are over at the end."""

@@ -58,13 +58,17 @@ def diagnose_connection(
     plain, secure = (f"{scheme}://" for scheme in schemes)
     reason = _tls_reason(error)
     if reason is None:
-        # A TLS server hangs up on a plain command, which it takes for a broken handshake.
+        # A TLS server hangs up on a plain command, which it takes for a broken handshake; and one that
+        # wants a certificate may have hung up before its reason is read.
         dropped = any(
             isinstance(each, ConnectionResetError) or "closed by server" in str(each)
             for each in causes(error)
         )
-        wants_tls = dropped and url.startswith(plain) and not answered
-        hint = f"; does it want TLS, {secure}?" if wants_tls else ""
+        hint = ""
+        if dropped and not answered and url.startswith(plain):
+            hint = f"; does it want TLS, {secure}?"
+        elif dropped and not answered and url.startswith(secure):
+            hint = f"; does it want a certificate, {own} in the URL?"
         texts = (each.strerror for each in causes(error) if isinstance(each, OSError))
         text = next(filter(None, texts), None)
         name = type(error).__name__

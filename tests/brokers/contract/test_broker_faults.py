@@ -22,6 +22,7 @@ from brokers.load import (
     check_complete,
     check_nothing_lost,
     in_background,
+    in_the_middle,
     paced_runs,
 )
 from brokers.sample_runs import BOUND, by_run, check_order, make_run, text_of
@@ -146,7 +147,12 @@ def through_a_network(backend, disturb) -> tuple:
     sink = open_sink(through(wire, backend.server), target=target)
     reader = BackgroundReader(through(wire, backend.server), target)
     assert reader.consumer.wait_connected(BOUND)
-    with in_background(lambda: disturb(wire)):
+
+    def meanwhile():
+        in_the_middle(sink)
+        disturb(wire)
+
+    with in_background(meanwhile):
         runs = paced_runs(sink)
     assert sink.stop(BOUND)
     reader.wait_for_ends(RUNS)
@@ -162,10 +168,10 @@ def test_a_cut_network_neither_loses_nor_duplicates(backend):
 
     def disturb(wire):
         for _ in range(3):
-            time.sleep(0.3)
             wire.cut()
             time.sleep(0.2)
             wire.mend()
+            time.sleep(0.3)
 
     told, read = through_a_network(backend, disturb)
     assert told.failures > 0
@@ -180,10 +186,10 @@ def test_late_and_duplicate_delivery_after_a_stall_loses_nothing(backend, monkey
 
     def disturb(wire):
         for _ in range(2):
-            time.sleep(0.2)
             wire.stall()
             time.sleep(1.3)
             wire.mend()
+            time.sleep(0.2)
 
     told, _ = through_a_network(backend, disturb)
     assert told.failures > 0
@@ -193,11 +199,7 @@ def test_silently_dropped_connections_are_replaced(backend, monkeypatch):
     """X10: no packet comes through any more, and nothing is reported by the network."""
     shorten_timeouts(monkeypatch)
 
-    def disturb(wire):
-        time.sleep(0.5)
-        wire.lose()
-
-    told, read = through_a_network(backend, disturb)
+    told, read = through_a_network(backend, Wire.lose)
     assert told.failures > 0
     assert read.reconnects > 0
 

@@ -15,6 +15,7 @@ from brokers.load import (
     consumer_warning,
     fatal_consumer_error,
     in_background,
+    in_the_middle,
     paced_runs,
     sink_warning,
 )
@@ -99,11 +100,12 @@ def test_a_cut_tls_connection_neither_loses_nor_duplicates(tls):
     assert reader.consumer.wait_connected(BOUND)
 
     def disturb():
+        in_the_middle(sink)
         for _ in range(2):
-            time.sleep(0.3)
             wire.cut()
             time.sleep(0.2)
             wire.mend()
+            time.sleep(0.3)
 
     with in_background(disturb):
         runs = paced_runs(sink, tokens=100)

@@ -27,6 +27,7 @@ from brokers.load import (
     check_complete,
     check_nothing_lost,
     in_background,
+    in_the_middle,
     paced_runs,
 )
 from brokers.rabbitmq_nodes import RabbitMQCluster, url_of
@@ -128,7 +129,7 @@ def test_the_leading_node_is_killed_in_the_middle_of_20_runs(cluster, in_order, 
     far = Log(cluster, f"far{time_number}", victim, url_of([*others, victim]))
 
     def crash():
-        time.sleep(0.5)
+        in_the_middle(near.sink, far.sink)
         victim.kill()
 
     with in_background(crash), in_background(far.play):

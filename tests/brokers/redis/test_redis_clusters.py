@@ -19,6 +19,7 @@ from brokers.load import (
     check_nothing_lost,
     discard_backlog,
     in_background,
+    in_the_middle,
     paced_runs,
 )
 from brokers.raw_log import RawCluster
@@ -87,7 +88,7 @@ def through_a_fault(url: str, name: str, fault) -> tuple:
         assert consumer.wait_connected(BOUND)
 
     def play() -> None:
-        time.sleep(0.6)
+        in_the_middle(*sinks)
         fault()
 
     with in_background(play):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 import redis
 
 from brokers.backends import own, unique_name
-from brokers.load import BackgroundReader, check_complete, in_background, paced_runs
+from brokers.load import BackgroundReader, check_complete, in_background, in_the_middle, paced_runs
 from brokers.redis_nodes import RedisCluster
 from brokers.sample_runs import BOUND, by_run, check_order, ends, make_run, plain, read_log
 from streamll.brokers.opening import open_source
@@ -95,7 +94,7 @@ def test_a_primarys_end_stops_no_shard_for_good(tmp_path):
         assert len(primaries) > 1
 
         def kill() -> None:
-            time.sleep(0.6)
+            in_the_middle(sink)
             primaries.pop().kill()
 
         with in_background(kill):

@@ -197,6 +197,7 @@ def test_output_of_a_model_is_text_and_never_executed(site, practice, open_page)
     page.fill("textarea[name=question]", evil)
     page.click("button.primary")
     ended(page)
+    wait_text(page, "answer", " bold ")
     assert shown_text(page, "answer") == evil.replace("**", "")  # which is all the Markdown in it
     assert page.locator("main img, main script, main a, main b").count() == 0
     assert "owned" not in page.title()
