@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from dspy import lm15
 
-import streamll
 from streamll.core.errors import CircuitOpen, ConfigurationError, StreamCancelled
 from streamll.services import CircuitBreaker, Hooks, Limits, ReplySuperseded, StreamConfig, iModel
 from streamll.testing import Fault, OrderCheck, RecordingSink, Reply
@@ -212,21 +211,19 @@ def most_at_once(requests):
 
 
 def test_two_hundred_streams_of_two_models_stay_within_their_limits(practice, run):
-    """Counted at the server; nothing lost; first come, first served."""
+    """Counted at the server; nothing lost."""
     practice.pace = 0.001
     practice.respond(lambda request: f"answer to {question_of(request)}")
-    caps, sinks = {"gpt": 7, "claude": 3}, {"gpt": RecordingSink(), "claude": RecordingSink()}
+    caps = {"gpt": 7, "claude": 3}
     gpt = iModel(
-        "openai", "gpt", base_url=practice.openai_url, sinks=[sinks["gpt"]],
-        limits=Limits(max_concurrent=caps["gpt"]),
-    )  # fmt: skip
+        "openai", "gpt", base_url=practice.openai_url, limits=Limits(max_concurrent=caps["gpt"])
+    )
     claude = iModel(
-        "anthropic", "claude", base_url=practice.anthropic_url, sinks=[sinks["claude"]],
+        "anthropic", "claude", base_url=practice.anthropic_url,
         limits=Limits(max_concurrent=caps["claude"]),
     )  # fmt: skip
 
     async def one(model, number):
-        streamll.set_context(number=number)
         return await text_of(model.invoke_stream(f"question {number}"))
 
     async def many():
@@ -241,11 +238,6 @@ def test_two_hundred_streams_of_two_models_stay_within_their_limits(practice, ru
         mine = [request for request in practice.requests if request.body["model"] == name]
         assert len(mine) == 100
         assert 1 < most_at_once(mine) <= cap
-        order = [int(question_of(r).rsplit(" ", 1)[1]) for r in mine]
-        # Fair: nobody is served before one who came more than a limit's worth earlier. On their way to
-        # the limit they may overtake each other.
-        came = [event.context["number"] for event in sinks[name].of("lm.start")]
-        assert all(came.index(number) - place < cap for place, number in enumerate(order))
 
 
 def test_threads_and_tasks_share_a_limit(make_model, practice, run):

@@ -52,6 +52,40 @@ def test_slots_are_never_more_than_asked_for_threads_and_tasks_alike():
     assert slots.taken == 0
 
 
+def test_who_came_first_is_served_first_threads_and_tasks_alike():
+    slots, served, threads = Slots(), [], []
+    assert slots.take(1)
+
+    def thread(number):
+        assert slots.take(1, timeout=60)
+        served.append(number)
+        slots.give()
+
+    async def task(number):
+        await slots.take_async(1)
+        served.append(number)
+        slots.give()
+
+    async def main():
+        tasks = []
+        for number in range(20):
+            if number % 2:
+                threads.append(threading.Thread(target=thread, args=(number,)))
+                threads[-1].start()
+            else:
+                tasks.append(asyncio.create_task(task(number)))
+            while len(slots._waiting) <= number:  # noqa: ASYNC110 - a thread comes as well
+                await asyncio.sleep(0.001)
+        slots.give()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+    for each in threads:
+        each.join(60)
+    assert served == list(range(20))
+    assert slots.taken == 0
+
+
 def test_a_cancelled_or_late_waiter_takes_no_slot():
     slots = Slots()
     assert slots.take(1)
