@@ -52,9 +52,15 @@ def test_a_read_has_no_task_of_its_own(practice):
 
 
 def error_of(lm) -> BaseException:
-    with pytest.raises(dspy.LMError) as raised:
-        asyncio.run(lm.acall("Hi"))
-    return raised.value
+    async def main() -> BaseException:
+        with pytest.raises(dspy.LMError) as raised:
+            await lm.acall("Hi")
+        await asyncio.sleep(
+            0
+        )  # the connection that lm15 has given up closes in the loop's next turn
+        return raised.value
+
+    return asyncio.run(main())
 
 
 @pytest.mark.parametrize("fault", [Fault(silent=True), Fault(stall_after=3)])
