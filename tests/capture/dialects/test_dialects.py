@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import zlib
 
@@ -15,6 +16,7 @@ from frames_server import CUTS, PAUSE_S, FramesServer
 from profiles import THOROUGH
 from ways import WAYS, play
 
+from streamll.capture.tap import connection
 from streamll.capture.tap.wire import reply
 from streamll.core.ordering import OrderCheck
 
@@ -83,6 +85,30 @@ def test_a_dialect(case, way, cuts, server, monkeypatch):
         check_outcome(case, how, plain, captured)
         check_requests(case, plain, captured)
         check_events(case, captured)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if case.end == "cut" and "native async" in (case.ways or WAYS)],
+    ids=str,
+)
+def test_what_has_come_counts_though_the_connection_was_lost_before_it_is_read(
+    case, server, monkeypatch
+):
+    """X3: a task that has its turn late finds all of it there, and the end of the connection."""
+    read = connection.Body.read
+
+    async def read_late(body):
+        while not body._reader._eof and body._reader.exception() is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        await read(body)
+
+    monkeypatch.setattr(connection.Body, "read", read_late)
+    plain = play(server, case, "native async", "whole", captured=False)
+    captured = play(server, case, "native async", "whole", captured=True)
+    check_outcome(case, "whole", plain, captured)
+    check_requests(case, plain, captured)
+    check_events(case, captured)
 
 
 def check_outcome(case, how, plain, captured):

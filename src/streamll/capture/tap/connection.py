@@ -229,13 +229,17 @@ class Body(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._streams.connection_lost(error)
+        if error is not None and not self._intake.over:
+            self._lost(error)
+        self._end()
+
+    def _lost(self, error: Exception) -> None:
         if isinstance(error, OSError):
             failed = _failed(error)
             failed.__cause__ = error
             self._fail(failed)
-        elif error is not None:
+        else:
             self._fail(error)
-        self._end()
 
     def pause_writing(self) -> None:
         self._streams.pause_writing()
@@ -250,7 +254,7 @@ class Body(asyncio.Protocol):
         intake, waiting = self._intake, self._waiting
         try:
             eventful = intake.paused and intake.go_on()
-            while waiting and not (eventful and (intake.paused or intake.over)):
+            while waiting and not intake.over and not (eventful and intake.paused):
                 packet = waiting.popleft()
                 eventful = intake.eof() if packet is None else intake.feed(packet)
         except BaseException as error:  # noqa: BLE001
@@ -303,7 +307,7 @@ class Body(asyncio.Protocol):
         """Packets only note when they came, so that they need no timer of their own."""
         now = monotonic()
         until = self._heard_at + self._timeout if self._grace is None else self._grace_until
-        if self._intake.paused:
+        if self._intake.paused or self._intake.over:
             self._arm(self._timeout)
         elif now < until:
             self._arm(until - now)
