@@ -38,7 +38,7 @@ async def conversation(websocket: WebSocket) -> None:
             await websocket.receive_text()  # until the browser disconnects
     except WebSocketDisconnect:
         consumer.stop_soon()
-        await reading
+        await asyncio.wait({reading})
 
 
 app = Starlette(routes=[WebSocketRoute("/conversations/{id}", conversation)])

@@ -251,8 +251,6 @@ WIRES = [
 
 LISTENED_TO = [
     Row("own callbacks: two predictors", QA, BOTH, listening=True),
-    Row("own callbacks: ReAct", react(search), BOTH, STRAY_STEPS, listening=True),
-    Row("own callbacks: a tool fails", react(failing), BOTH, FAILING_STEPS, listening=True),
     Row("own callbacks: a fallback", cot, BOTH, [MALFORMED], listening=True),
     Row("own callbacks: retries", QA, BOTH, [CUT, *FIVE_HUNDRED], listening=True),
     Row("own callbacks: in a context", QA, (under_own_callbacks,)),
@@ -265,6 +263,8 @@ TRACEBACKS = [
     Row("a tool fails", react(failing), BOTH, FAILING_STEPS),
     Row("a module in a tool fails", react(asking_in_vain), BOTH, INNER_STEPS),
     Row("a program tells what failed", Telling),
+    Row("own callbacks: ReAct", react(search), BOTH, STRAY_STEPS, listening=True),
+    Row("own callbacks: a tool fails", react(failing), BOTH, FAILING_STEPS, listening=True),
 ]
 
 TABLE = [*PROGRAMS, *TOGETHER, *ADAPTERS, *WIRES, *FAULTS, *LIVES, *LISTENED_TO]

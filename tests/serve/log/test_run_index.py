@@ -149,7 +149,7 @@ def test_a_log_that_is_away_has_no_list(lm, serve, qa, tmp_path, monkeypatch):
     from streamll.serve.log import run_log
 
     monkeypatch.setattr(run_log, "START_S", 1.0)
-    server = servers.RedisServer(tmp_path, servers.valkey_binary(), "--appendonly", "no")
+    server = servers.RedisServer(tmp_path, servers.redis_binary(), "--appendonly", "no")
     with serve(create_app(qa, log=server.url)).client() as client:
         answer = client.get("/runs")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")

@@ -33,7 +33,7 @@ AWAY_SECONDS = 0.5
 @pytest.fixture
 def broker(tmp_path):
     """Not started yet; keeps what it was told when it is stopped."""
-    server = servers.RedisServer(tmp_path, servers.valkey_binary())
+    server = servers.RedisServer(tmp_path, servers.redis_binary())
     yield server
     if server.process is None:
         server.start()
