@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from contextlib import contextmanager
 
@@ -21,6 +22,7 @@ from brokers.load import (
 )
 from brokers.sample_runs import BOUND, by_run, check_order, ends, make_run, plain, read_log, text_of
 from brokers.servers import RedisServer, Wire, redis_binary, wait_until
+from streamll.brokers.failures import diagnose_connection
 from streamll.consumer import EventConsumer
 from streamll.sinks import open_sink
 
@@ -150,6 +152,24 @@ def test_a_client_certificate_is_sent_and_its_rejection_reported(tls, caplog):
     assert text_of(read_log(url, "known-to-all", ends(1))) == "a"
     url = tls.url(tls.trusting, tls.forged)
     assert "does it want a certificate" in sink_warning(url, caplog)
+
+
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [
+        ("rediss://host", "does it want a certificate, ssl_certfile and ssl_keyfile in the URL?"),
+        ("redis://host", "does it want TLS, rediss://?"),
+        ("unix:///file", ""),
+    ],
+)
+def test_a_server_that_hangs_up_before_it_has_answered_gets_a_hint(url, hint):
+    """Its reason may be lost with the connection, which is a matter of who is quicker."""
+    own = {"authority": "ssl_ca_certs", "own": "ssl_certfile and ssl_keyfile"}
+    error, schemes = ConnectionResetError(errno.ECONNRESET, "reset"), ("redis", "rediss")
+    for answered in (False, True):
+        told = diagnose_connection(error, url, schemes, answered=answered, **own)
+        assert told.reason.partition("; ")[2] == ("" if answered else hint)
+        assert not told.fatal
 
 
 def test_a_missing_certificate_file_raises_at_once(tls):
