@@ -204,6 +204,17 @@ def test_a_slow_reader_holds_the_server_back(practice, client):
     assert slow.chunks_sent == 20_000
 
 
+def test_connections_that_come_while_it_stops_end_without_a_traceback(caplog):
+    for _ in range(50):
+        server = PracticeServer()
+        server.start()
+        with contextlib.ExitStack() as clients:
+            for _ in range(5):
+                clients.enter_context(socket.create_connection((server.host, server.port)))
+            server.stop()
+    assert caplog.records == []
+
+
 def test_log_is_called_once_for_every_finished_reply():
     logged = []
     with PracticeServer(log=lambda record: logged.append((record.path, record.status))) as server:

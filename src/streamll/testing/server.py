@@ -243,15 +243,11 @@ class PracticeServer:
             if self._connections:
                 await asyncio.wait(self._connections.values(), timeout=1)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Not a coroutine: of one that is cancelled, asyncio logs a traceback before Python 3.12.
         connection = Connection(reader, writer, self._exchange, self.log)
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections[connection] = task
-        try:
-            await connection.serve()
-        finally:
-            del self._connections[connection]
+        task = self._connections[connection] = asyncio.ensure_future(connection.serve())
+        task.add_done_callback(lambda _: self._connections.pop(connection))
 
     # --- one request ------------------------------------------------------------------------
 

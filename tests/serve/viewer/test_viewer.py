@@ -112,6 +112,26 @@ def test_the_stop_button_closes_the_provider(site, practice, open_page):
     assert not page.is_visible("#stop")
 
 
+def test_the_stop_button_stays_where_it_appears(site, practice, open_page):
+    """Whatever else appears in its row: what is pressed must still be there when it is released."""
+    practice.script({"answer": WORDS}, Reply({"answer": WORDS}, hold_after=40))
+    server = site(dspy.Predict("question -> answer"))
+    start(server, question="An earlier run, to compare with")
+    practice.wait_for_requests(1)
+    page = open_page(server.url)
+    page.evaluate("""() => { window.places = []; const stop = document.getElementById("stop");
+        const look = () => { const { x, y, width } = stop.getBoundingClientRect();
+            if (width) places.push([x, y].join()); requestAnimationFrame(look); }; look(); }""")
+    page.fill("textarea[name=question]", "Tell me")
+    page.keyboard.press("Control+Enter")
+    wait_text(page, "answer", "word0")
+    for name in ("#again", "#compare-with", "#stop"):
+        page.wait_for_selector(name)
+    page.click("#stop")
+    page.wait_for_selector("#status[data-status=cancelled]")
+    assert len(set(page.evaluate("places"))) == 1
+
+
 def test_the_end_of_a_long_text_is_in_sight_while_it_grows(site, practice, open_page):
     """Unless somebody reads further up: then it stays where it is."""
     where = """() => { const box = document.querySelector('.field[data-field=answer] .text');
