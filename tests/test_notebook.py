@@ -145,7 +145,7 @@ def test_the_notebooks_safe_stream_keeps_the_partial_text(wire, environment, cap
     environment.script(
         Reply(text, fault=Fault(disconnect_after=5)), Reply(text, fault=Fault(stall_after=5))
     )
-    model = iModel(wire, "a-model", config=StreamConfig(idle_timeout=0.5))
+    model = iModel(wire, "a-model", config=StreamConfig(idle_timeout=2))
     messages = [{"role": "user", "content": "Explain the concept"}]
 
     result = asyncio.run(asyncio.wait_for(namespace["safe_stream"](model, messages), LIMIT))

@@ -113,9 +113,9 @@ def test_the_readers_own_delay_is_not_the_models_silence(practice, run, lm, bloc
     def slowly(event):
         if event.event_type != "field.start":
             return None
-        return asyncio.sleep(1.0) if run is run_async and not blocks else time.sleep(1.0)
+        return asyncio.sleep(2.0) if run is run_async and not blocks else time.sleep(2.0)
 
-    outcome = run(StreamConfig(buffer_size=1, idle_timeout=0.5), on_event=slowly)
+    outcome = run(StreamConfig(buffer_size=1, idle_timeout=1.0), on_event=slowly)
     assert outcome.error is None
     assert outcome.text == TEXT
 

@@ -196,7 +196,7 @@ def test_a_program_that_no_server_runs(backend, serve, server_of, tmp_path):
 
 
 def test_a_run_that_is_lost_while_it_waits_has_its_question_withdrawn(serve, log):
-    server = serve(create_app(None, log=log, limits=Limits(lost_seconds=1)))
+    server = serve(create_app(None, log=log, limits=Limits(lost_seconds=3)))
     process = warm.Popen(
         script(Backend("sqlite", log), "streamll:events", PROGRAM),
         stdout=subprocess.PIPE,
