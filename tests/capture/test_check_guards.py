@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
+import time
 from typing import Any
 
 import dspy
@@ -14,6 +15,7 @@ from patience import BOUND
 from programs import QA, Heard
 
 import streamll
+from streamll.capture.run.run import Run
 from streamll.core.errors import GuardStopped, StreamCancelled
 from streamll.core.events import LMEnd, ModuleEnd
 from streamll.core.ordering import OrderCheck
@@ -295,6 +297,28 @@ def test_stop_also_ends_a_run_whose_program_has_returned(lm, practice, gate):
     legal(heard.events)
     assert heard.events[-1].error_type == raised[0].__class__.__name__ == "GuardStopped"
     assert heard.events[-1].partial == raised[0].partial == {"two.answer": "One is good. "}
+
+
+def test_stop_also_ends_a_run_that_is_about_to_end(lm, practice, gate, monkeypatch):
+    """The verdict comes when the program has returned, and its run has not ended."""
+    program, heard, succeed = Twice(), Noticing(), Run.succeed
+
+    def succeed_late(run, scope, outputs):
+        gate.open.set()
+        deadline = time.monotonic() + BOUND
+        while scope.reason is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        succeed(run, scope, outputs)
+
+    monkeypatch.setattr(Run, "succeed", succeed_late)
+    practice.script({"answer": "First."}, {"answer": REPLY["answer"]})
+    guards = [check(gate, action="stop", name="mine")]
+    streamll.instrument(program, fields="*", sinks=[heard], guards=guards)
+    with pytest.raises(GuardStopped) as stopped:
+        program(question="Why?")
+    legal(heard.events)
+    assert heard.events[-1].error_type == "GuardStopped"
+    assert heard.events[-1].partial == stopped.value.partial == {"two.answer": "One is good. "}
 
 
 def test_what_is_held_when_the_reader_leaves_is_withheld(lm, practice, gate, new_threads):

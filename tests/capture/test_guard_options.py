@@ -187,10 +187,14 @@ def test_a_stop_counts_where_nothing_is_left_to_unwind(lm, practice):
 def test_a_stop_by_the_runs_last_event_still_reaches_the_caller():
     with streamll.configure(include=["outputs"]):
         for program in (lambda: {"answer": SECRET}, Fixed(SECRET)):
-            guards = [cards(action="stop")]
-            with streamll.stream(program, fields=None, guards=guards)() as events:
+            sink, guards = RecordingSink(), [cards(action="stop")]
+            with streamll.stream(program, fields=None, guards=guards, sinks=[sink])() as events:
                 with pytest.raises(GuardStopped):
                     events.result()
+            assert sink.catch_up(60)
+            assert sink.events[-1].event_type == "run.error"
+            assert sink.events[-1].error_type == "GuardStopped"
+            assert not leaks(sink.events)
 
 
 def streamed(question):

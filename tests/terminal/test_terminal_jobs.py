@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from emulator import TerminalSession
@@ -124,7 +125,8 @@ def test_a_long_sleep_counts_as_a_stop_only_without_load(monkeypatch):
     assert not live.was_stopped_in(0.0)
     clock = iter([0.0, 9.0, 0.0, 9.0])
     busy = iter([0.0, 0.1, 0.0, 8.0])
-    monkeypatch.setattr(live.time, "monotonic", lambda: next(clock))
+    own_time = SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda _: None)
+    monkeypatch.setattr(live, "time", own_time)  # and not that of other threads
     monkeypatch.setattr(live, "_busy", lambda: next(busy))
     assert live.was_stopped_in(0.0)
     assert not live.was_stopped_in(0.0)

@@ -134,6 +134,20 @@ def test_each_kind_of_answer_has_its_form(open_run):
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+def test_a_form_stays_where_it_appears(open_run):
+    """What is pressed must still be there when it is released."""
+    page, server, run = open_run(Asks(bool))
+    page.add_init_script("""window.places = []; const look = () => {
+        const form = document.querySelector(".question form");
+        if (form) places.push(form.getBoundingClientRect().y); requestAnimationFrame(look); }; look();""")
+    page.goto(f"{server.url}/#run={run['run_id']}")
+    asked = ask_form(page)
+    page.wait_for_function("() => document.querySelector('.shares li')")
+    asked.get_by_role("button", name="Yes").click()
+    outcome(page, 1)
+    assert len(set(page.evaluate("places"))) == 1
+
+
 def test_a_tool_is_allowed_edited_and_refused(open_run):
     program = Mails()
     page, server, run = open_run(program)

@@ -200,7 +200,7 @@ class Run:
         """Guarded events leave: give them their order, and stop the run if a guard says so."""
         is_nested, self._is_leaving = self._is_leaving, True
         for event, scope in leaving:
-            if event.closes == "run" and self.guarding.checking is not None:
+            if event.closes == "run":
                 event = self._as_it_is_now(event)  # noqa: PLW2901
             if event.seq != self._leaving:
                 event = msgspec.structs.replace(event, seq=self._leaving)  # noqa: PLW2901
@@ -223,14 +223,17 @@ class Run:
         return True
 
     def _as_it_is_now(self, event: Event) -> Event:
-        """The run's last event, which checks have held back."""
+        """The run's last event, once a guard has stopped the run or checks have held the event back."""
         self._stop()
         reason = self._outermost.reason
-        if type(event) is ev.RunEnd and self.closed and reason is not None:
+        too_late = self.closed or isinstance(reason, GuardStopped)
+        if type(event) is ev.RunEnd and too_late and reason is not None:
             name, message = describe(reason)
             partial = getattr(reason, "partial", ev.NOTHING)
             totals = {each: getattr(event, each) for each in ev.Totals.__struct_fields__}
             return ev.RunError(error_type=name, message=message, partial=partial, **totals)
+        if self.guarding.checking is None:
+            return event
         if isinstance(event, (ev.RunError, ev.RunCancelled)) and event.partial:
             event = msgspec.structs.replace(event, partial=self.guarding.shown_of(event.partial))
         return event

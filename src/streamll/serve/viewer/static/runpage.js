@@ -107,7 +107,8 @@ class RunPage {
       this.drawnTimelineAt = 0;
     }
     const changes = this.output.draw(run);
-    if (time - this.drawnTimelineAt > TIMELINE || (changes && run.status !== "running") || !player.following) {
+    const due = time - this.drawnTimelineAt > TIMELINE || this.timeline.lacks(run);
+    if (due || (changes && run.status !== "running") || !player.following) {
       this.drawnTimelineAt = time;
       this.timeline.draw(run, now, player.following && !player.over ? now : player.start + player.length);
       this.drawHead(run, now);

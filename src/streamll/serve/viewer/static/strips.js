@@ -30,7 +30,8 @@ class Shares {
   draw(run, now) {
     const spent = streamll.shares(run, now), whole = Math.max(0, now - run.start);
     const parts = WHAT.filter((what) => spent[what] > LEAST * whole);
-    this.box.hidden = whole === 0 || (parts.length === 1 && parts[0] === "own");
+    const says = whole > 0 && parts.some((what) => what !== "own");
+    this.box.hidden = !says && run.status !== "running"; // its coming would move what is below
     fit(this.bar, parts.length, () => element("i"));
     fit(this.legend, parts.length, () => {
       const line = element("li");

@@ -4,6 +4,7 @@
 const { element, set, seconds, usage, isSpent, money } = streamll;
 
 const MANY = 5000; // calls, of which the sum is made once it is over
+const FEW = 100; // rows, beside which another is drawn at once
 const STEPS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600];
 
 /** A number of tokens in four characters. */
@@ -73,6 +74,9 @@ class Timeline {
     this.list.replaceChildren();
     this.axis.replaceChildren();
   }
+  /** Whether a row is missing that moves what is below, so that it must come together with that. */
+  lacks(run) { return this.told < run.story.length && this.rows.size < FEW; }
+
   /** `until`: the end of the whole run where it is known, so that a replay does not rescale. */
   draw(run, now, until) {
     if (run.start === null) return;
