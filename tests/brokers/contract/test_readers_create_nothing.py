@@ -12,6 +12,7 @@ import pytest
 from brokers.sample_runs import BOUND, collect, ends, make_run
 from serve.serving import Server, events_of, wait_until
 from streamll.brokers.copying import log_exists
+from streamll.brokers.opening import default_target
 from streamll.consumer import EventConsumer
 from streamll.serve import create_app
 from streamll.sinks import open_sink
@@ -26,6 +27,8 @@ def exists(backend, target: str) -> bool:
 @pytest.fixture
 def new_log(backend, monkeypatch):
     """The name of a log that is not there, which is also what a server uses."""
+    if backend.name == "sqlite":
+        return default_target(backend.url)  # of a file of its own
     target = backend.target()
     room = import_module(f"streamll.brokers.{backend.name}.sink")
     monkeypatch.setattr(room, "TARGET", target)
