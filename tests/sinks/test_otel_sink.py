@@ -31,7 +31,7 @@ COUNTED = Usage(
 
 def price(item: str) -> str:
     """The price of an item."""
-    return "7.90"
+    return "EUR 7.90"
 
 
 class Telemetry:
@@ -279,7 +279,7 @@ def test_no_content_is_exported_unless_the_sink_is_asked_for_it(telemetry, run, 
     run(dspy.ReAct("question -> answer", tools=[price]), question="A secret pencil?")
     told = "".join(span.to_json() for span in telemetry.spans)
     assert "secret" not in told
-    assert "7.90" not in told
+    assert "EUR 7.90" not in told
 
 
 def test_content_is_messages_in_the_conventions_form(telemetry, run, monkeypatch):
@@ -297,7 +297,7 @@ def test_content_is_messages_in_the_conventions_form(telemetry, run, monkeypatch
     assert said["parts"][0]["content"]
     tool = telemetry.span("execute_tool price").attributes
     assert isinstance(json.loads(tool["gen_ai.tool.call.arguments"]), dict)
-    assert json.loads(tool["gen_ai.tool.call.result"]) == "7.90"
+    assert json.loads(tool["gen_ai.tool.call.result"]) == "EUR 7.90"
     for name in ("invoke_workflow ReAct", "invoke_agent ReAct"):
         told = telemetry.span(name).attributes
         [asked] = json.loads(told["gen_ai.input.messages"])

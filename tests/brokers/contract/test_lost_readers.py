@@ -69,10 +69,12 @@ def killed(abandoned):
 def check_lost(events, had=()):
     """Told, then closed in legal order, with the text as far as it came."""
     *_, last = events
-    [notice] = [event for event in events if event.seq is None]
-    assert notice.event_type == "status"
-    assert "silent; after 1 s it counts as lost" in notice.message
-    events.remove(notice)
+    notices = [event for event in events if event.seq is None]
+    assert notices  # several where reading is slow: events may come half a second apart
+    for notice in notices:
+        assert notice.event_type == "status"
+        assert "silent; after 1 s it counts as lost" in notice.message
+        events.remove(notice)
     check_order([*had, *events])
     assert text_of([*had, *events]) == SAID
     assert (last.event_type, last.error_type) == ("run.error", "RunLost")
@@ -125,16 +127,17 @@ def test_tail_of_the_run_ends(backend, killed):
 
 def test_a_silent_run_that_its_process_reports_is_not_lost(backend, killed):
     """As ``streamll serve`` does, which may run a slow tool. Its end is what ends its readers."""
-    consumer = EventConsumer(backend.url, killed, start=("r1", -1), lost_seconds=LOST_S)
+    lost_s = 2 * LOST_S  # a report that is half of that old is none
+    consumer = EventConsumer(backend.url, killed, start=("r1", -1), lost_seconds=lost_s)
     sink = open_sink(backend.url, target=killed)
     began, events = time.monotonic(), []
 
     async def report():
-        while time.monotonic() - began < 3 * LOST_S:
+        while time.monotonic() - began < 2 * lost_s:
             data = {"runs": ["r1"]}
             now = time.time()
             sink.put(StreamllEvent(event_type="server.alive", data=data, timestamp=now))
-            await asyncio.sleep(LOST_S / 10)
+            await asyncio.sleep(lost_s / 20)
         for event in make_run("r1", ["one ", "two "])[5:]:
             sink.put(event)
 
