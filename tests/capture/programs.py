@@ -54,5 +54,10 @@ class QA(dspy.Module):
         return self.generate(question=question)
 
 
+class AsyncQA(QA):
+    async def aforward(self, question):
+        return await self.generate.acall(question=question)
+
+
 def contiguous(events: list[Event]) -> bool:
     return [event.seq for event in events] == list(range(len(events)))

@@ -12,11 +12,12 @@ import dspy
 import pytest
 from dspy_lines import LM_ERROR, NO_FALLBACK
 from patience import BOUND
-from programs import QA, Heard
+from programs import QA, AsyncQA, Heard
 
 import streamll
 from streamll.capture.run.run import Run
-from streamll.core.errors import GuardStopped, StreamCancelled
+from streamll.capture.run.settling import Settling
+from streamll.core.errors import GuardStopped, StreamCancelled, TotalTimeout
 from streamll.core.events import LMEnd, ModuleEnd
 from streamll.core.ordering import OrderCheck
 from streamll.guards import Check, Pattern
@@ -148,7 +149,7 @@ def test_the_end_of_a_call_waits(lm, practice, gate):
     legal(heard.events)
 
 
-class AsyncQA(QA):
+class Telling(QA):
     async def aforward(self, question):
         self.returned = asyncio.Event()
         prediction = await self.generate.acall(question=question)
@@ -167,7 +168,7 @@ def test_an_async_check_runs_on_the_programs_loop_which_it_does_not_block(lm, pr
             return "bad" not in text
 
         program = streamll.instrument(
-            AsyncQA(), on_token=lambda _: hooks.append(asyncio.get_running_loop())
+            Telling(), on_token=lambda _: hooks.append(asyncio.get_running_loop())
         )
         practice.script(REPLY)
         async with streamll.stream(program, guards=[check(judges)])(question="Why?") as events:
@@ -192,7 +193,7 @@ def test_hooks_of_an_async_program_are_called_on_its_loop(lm, practice, is_async
         loops = []
         hook = lambda _: loops.append(asyncio.get_running_loop())  # noqa: E731
         program = streamll.instrument(
-            AsyncQA(),
+            Telling(),
             fields="*",
             on_token=hook,
             guards=[check(judges if is_async else lambda _: True)],
@@ -319,6 +320,55 @@ def test_stop_also_ends_a_run_that_is_about_to_end(lm, practice, gate, monkeypat
     legal(heard.events)
     assert heard.events[-1].error_type == "GuardStopped"
     assert heard.events[-1].partial == stopped.value.partial == {"two.answer": "One is good. "}
+
+
+def test_stop_also_ends_a_run_whose_caller_is_about_to_wait(lm, practice, gate, monkeypatch):
+    """The verdict comes when the run's end is held back, and nobody has begun to wait for it."""
+    heard, wait, wait_async = Noticing(), Settling.wait, Settling.wait_async
+    guards = [check(gate, action="stop", name="mine")]
+
+    def stop():
+        gate.open.set()
+        heard.wait_for(lambda event: event.closes == "run")
+
+    def wait_late(settling, scope):
+        stop()
+        wait(settling, scope)
+
+    async def wait_late_async(settling, scope):
+        await asyncio.to_thread(stop)
+        await wait_async(settling, scope)
+
+    monkeypatch.setattr(Settling, "wait", wait_late)
+    monkeypatch.setattr(Settling, "wait_async", wait_late_async)
+    program, asynchronous = (
+        streamll.instrument(each, fields="*", sinks=[heard], guards=guards)
+        for each in (QA(), AsyncQA())
+    )
+    for call in (program, lambda question: asyncio.run(asynchronous.acall(question=question))):
+        gate.open.clear()
+        practice.script(REPLY)
+        with pytest.raises(GuardStopped) as stopped:
+            call(question="Why?")
+        _check_stopped(legal(heard.events), stopped.value)
+        heard.events.clear()
+
+
+def test_a_reader_in_time_is_told_of_a_timeout_as_its_caller_is(lm, practice, gate, monkeypatch):
+    """The total timeout passes when the run's end is held back, and nobody has begun to wait for it."""
+    heard, wait = Noticing(), Settling.wait
+
+    def wait_late(settling, scope):
+        heard.wait_for(lambda event: event.closes == "run")
+        wait(settling, scope)
+
+    monkeypatch.setattr(Settling, "wait", wait_late)
+    practice.script(REPLY)
+    config = streamll.StreamConfig(timeout=2)
+    stream = streamll.stream(QA(), sinks=[heard], guards=[check(gate)], config=config)
+    with stream(question="Why?") as events, pytest.raises(TotalTimeout):
+        list(events)
+    assert legal(heard.events)[-1].error_type == "TotalTimeout"
 
 
 def test_what_is_held_when_the_reader_leaves_is_withheld(lm, practice, gate, new_threads):
@@ -540,7 +590,7 @@ def test_an_inner_stream_has_all_its_events(lm, practice, gate):
 @pytest.mark.parametrize("is_async", [False, True])
 def test_a_result_is_checked_where_that_is_asked_for(lm, practice, is_async):
     guards = [forbids_bad(result=True, fields=["answer"])]
-    program = streamll.instrument(AsyncQA() if is_async else QA(), guards=guards, sinks=[Heard()])
+    program = streamll.instrument(Telling() if is_async else QA(), guards=guards, sinks=[Heard()])
     practice.script(REPLY)
     result = asyncio.run(program.acall(question="Why?")) if is_async else program(question="Why?")
     assert (result.answer, result.reasoning) == (SHOWN, REPLY["reasoning"])

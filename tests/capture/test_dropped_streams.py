@@ -9,7 +9,7 @@ import weakref
 
 import dspy
 import pytest
-from programs import QA
+from programs import QA, AsyncQA
 
 import streamll
 from streamll.testing import Reply
@@ -25,15 +25,6 @@ def slow(practice, lm):
     """A server that has said a little and holds back the rest."""
     practice.script(Reply(LONG, hold_after=30))
     return practice
-
-
-class AsyncQA(dspy.Module):
-    def __init__(self):
-        super().__init__()
-        self.generate = dspy.ChainOfThought("question -> answer")
-
-    async def aforward(self, question):
-        return await self.generate.acall(question=question)
 
 
 def a_token(events):

@@ -21,7 +21,7 @@ from dspy.adapters.types.citation import Citations
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from programs import QA
+from programs import QA, AsyncQA
 
 import streamll
 from capture.streamify.dspy_and_ours import read_all
@@ -43,11 +43,6 @@ MASKED = "The card is [card], it seems."
 
 def cards(**options):
     return Pattern(CARD, name="card", **{"mask": "[card]", **options})
-
-
-class AsyncQA(QA):
-    async def aforward(self, question):
-        return await self.generate.acall(question=question)
 
 
 def cut(reply=REPLY, **options):
@@ -677,6 +672,30 @@ def test_what_a_program_sends_itself_is_guarded(lm, practice, caplog):
     own = [each for each in said.values if not isinstance(each, dspy.Prediction)]
     assert own == ["a ", "[card]", " b", {"x": "[card]"}, 1]
     assert "an object that a program sent to its stream is withheld" in caplog.text
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_stop_by_the_end_of_what_a_program_sends_itself_is_the_runs(is_async):
+    """A word may end a text only where nothing more comes."""
+
+    class Sending(dspy.Module):
+        def forward(self):
+            dspy.settings.send_stream.send_nowait("a secret")
+
+        async def aforward(self):
+            await dspy.settings.send_stream.send("a secret")
+
+    sink = RecordingSink()
+    sending = streamll.instrument(
+        Sending(), sinks=[sink], guards=[Words(["secret"], action="stop")]
+    )
+    listeners = [streamll.StreamListener("answer")]
+    streaming = streamll.streamify(sending, stream_listeners=listeners, is_async_program=is_async)
+    said = read_all(streaming())
+    assert isinstance(said.error, GuardStopped)
+    assert sink.catch_up(60)
+    assert sink.events[-1].event_type == "run.error"
+    assert sink.events[-1].error_type == "GuardStopped"
 
 
 # --- models without programs ----------------------------------------------------------------------

@@ -9,18 +9,13 @@ import time
 import dspy
 import pytest
 from dspy_lines import LM_ERROR, NO_FALLBACK
-from programs import QA, contiguous
+from programs import QA, AsyncQA, contiguous
 
 import streamll
 from streamll.core.errors import AmbiguousFieldError, StreamCancelled, UnknownFieldError
 from streamll.testing import Fault, RecordingSink, Reply
 
 REPLY = {"reasoning": "Light scatters.", "answer": "Because of Rayleigh scattering."}
-
-
-class AsyncQA(QA):
-    async def aforward(self, question):
-        return await self.generate.acall(question=question)
 
 
 def test_events_come_in_order_and_the_result_is_the_prediction(lm, practice):

@@ -10,7 +10,7 @@ import dspy
 import pytest
 from dspy_lines import ENGINES
 from patience import Stopwatch
-from programs import QA, Heard
+from programs import QA, AsyncQA, Heard
 
 import streamll
 from streamll.capture import running
@@ -20,11 +20,6 @@ from streamll.testing import Fault, Reply
 BOUND = 0.1
 """Seconds from leaving the stream to the closed connection, seen from the server (X7)."""
 REPLY = {"reasoning": "r " * 50, "answer": "a " * 50}
-
-
-class AsyncQA(QA):
-    async def aforward(self, question):
-        return await self.generate.acall(question=question)
 
 
 def first_token(events):

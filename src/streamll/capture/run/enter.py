@@ -66,8 +66,6 @@ def captured(scope: Scope, inputs: Inputs) -> Iterator[None]:
         raise
     else:
         run.succeed(scope, scope.value)
-        if (stopped := scope.stopped) is not None:  # by what the run's last event was to show
-            raise stopped
     finally:
         active_runs.discard(run.run_id)
 
@@ -88,36 +86,32 @@ def _stopped_by_guards(scope: Scope) -> Iterator[None]:
 def settled(scope: Scope) -> Iterator[None]:
     """Run a block in which ``scope`` ends, and wait for what checks then still hold back of it.
 
-    A run may be stopped while that is waited for: then this raises why.
+    The run may be stopped until then, by its last event or a verdict: then this raises why.
     """
-    has_waited = False
     try:
         yield
     finally:
-        settling = scope.run.settling
-        has_waited = settling is not None and settling.wait(scope)
-    if has_waited:
-        _raise_if_stopped(scope)
+        if (settling := scope.run.settling) is not None:
+            settling.wait(scope)
+    _raise_if_stopped(scope)
 
 
 @asynccontextmanager
 async def settled_async(scope: Scope) -> AsyncIterator[None]:
     """The same on an event loop, on which async checks of the run are asked."""
-    has_waited = False
     if scope.parent is None:
         scope.run.loop = running_loop()
     try:
         yield
     finally:
-        settling = scope.run.settling
-        has_waited = settling is not None and await settling.wait_async(scope)
-    if has_waited:
-        _raise_if_stopped(scope)
+        if (settling := scope.run.settling) is not None:
+            await settling.wait_async(scope)
+    _raise_if_stopped(scope)
 
 
 def _raise_if_stopped(scope: Scope) -> None:
-    if scope.parent is None and scope.reason is not None:
-        raise scope.reason
+    if scope.parent is None and scope.run.stopped_by is not None:
+        raise scope.run.stopped_by
 
 
 def call_captured(

@@ -69,6 +69,8 @@ class Run:
         self.settling: Any = None  # then: a ``settling.Settling``
         self.loop: asyncio.AbstractEventLoop | None = None
         """The event loop on which the outermost call is awaited, if it is one that is."""
+        self.stopped_by: BaseException | None = None
+        """The error with which the run has ended although its program has returned."""
 
     def guard(self, scope: CapturedCall) -> tuple[Any, ...]:
         """From now on events pass guards, as ``scope`` has some: their ``seq`` is given as they leave.
@@ -228,6 +230,7 @@ class Run:
         reason = self._outermost.reason
         too_late = self.closed or isinstance(reason, GuardStopped)
         if type(event) is ev.RunEnd and too_late and reason is not None:
+            self.stopped_by = reason
             name, message = describe(reason)
             partial = getattr(reason, "partial", ev.NOTHING)
             totals = {each: getattr(event, each) for each in ev.Totals.__struct_fields__}

@@ -95,21 +95,17 @@ class Settling:
             self._waiters.append((scope, waiter))
             return True
 
-    def wait(self, scope: CapturedCall) -> bool:
-        """Wait until checks hold nothing back of ``scope``, which has ended; False if they do not."""
-        if not self._must_wait(scope, waiter := ThreadWaiter()):
-            return False
-        with self._left_if_interrupted(scope):
-            waiter.wait(None)
-        return True
+    def wait(self, scope: CapturedCall) -> None:
+        """Wait until checks hold nothing back of ``scope``, which has ended."""
+        if self._must_wait(scope, waiter := ThreadWaiter()):
+            with self._left_if_interrupted(scope):
+                waiter.wait(None)
 
-    async def wait_async(self, scope: CapturedCall) -> bool:
+    async def wait_async(self, scope: CapturedCall) -> None:
         """The same in a task."""
-        if not self._must_wait(scope, waiter := LoopWaiter()):
-            return False
-        with self._left_if_interrupted(scope):
-            await waiter.wait(lambda _: None)
-        return True
+        if self._must_wait(scope, waiter := LoopWaiter()):
+            with self._left_if_interrupted(scope):
+                await waiter.wait(lambda _: None)
 
     @contextlib.contextmanager
     def _left_if_interrupted(self, scope: CapturedCall) -> Iterator[None]:

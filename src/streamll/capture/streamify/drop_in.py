@@ -221,7 +221,10 @@ class StreamifiedCall(Background):
             overriding("send_stream", self.send_stream),
             overriding("stream_listeners", [_NO_PREDICTOR]),
         ):
-            yield
+            try:
+                yield
+            finally:  # while the run has not ended, which a guard may stop by what is left
+                self.send_stream.end()
 
     @contextmanager
     def _ending(self) -> Iterator[None]:
@@ -230,7 +233,6 @@ class StreamifiedCall(Background):
         except BaseException as error:  # noqa: BLE001 - as above
             self._error = error
         finally:
-            self.send_stream.end()
             self._ended = True
             self.channel.close()
 
