@@ -8,6 +8,7 @@ import threading
 import pytest
 
 import streamll
+from brokers.servers import wait_until
 from streamll import StreamConfig, streams
 from streamll.core.errors import ChannelOverflow, StreamTimeout
 from streamll.services import iModel
@@ -144,25 +145,28 @@ def test_buffer_and_overflow_policy_come_from_the_config(make_model, practice, r
     """X9."""
     practice.respond(lambda _: "word " * 500)
     lossy = StreamConfig(buffer_size=5, overflow="fail", max_retries=0)
-    stream = make_model(config=lossy).invoke_stream("x")
+    seen = RecordingSink()
+    stream = make_model(config=lossy, sinks=[seen]).invoke_stream("x")
 
-    async def all_has_come():
-        await asyncio.to_thread(practice.wait_for, lambda: practice.requests[-1].over)
-        await asyncio.sleep(0.3)  # and has been read
+    async def all_has_been_read(runs):
+        def is_over():
+            return len([event for event in seen.events if event.closes == "run"]) == runs
+
+        await asyncio.to_thread(wait_until, is_over, 60, "the run's end")
 
     async def slow():
         await stream.__anext__()
-        await all_has_come()
+        await all_has_been_read(1)
         await read(stream)
 
     with pytest.raises((ChannelOverflow, streamll.StreamCancelled)):
         run(slow())
     merged = StreamConfig(buffer_size=5, overflow="coalesce", max_retries=0)
-    whole = make_model(config=merged).invoke_stream("x")
+    whole = make_model(config=merged, sinks=[seen]).invoke_stream("x")
 
     async def late():
         first = await whole.__anext__()
-        await all_has_come()
+        await all_has_been_read(2)
         return [first, *await read(whole)]
 
     chunks = run(late())

@@ -11,6 +11,7 @@ import pytest
 from outcomes import TEXT, WHOLE
 
 import streamll
+from brokers.servers import wait_until
 from streamll import (
     DSPyStream,
     DSpyStream,
@@ -19,7 +20,7 @@ from streamll import (
     StreamEvent,
 )
 from streamll.core.errors import ConfigurationError
-from streamll.testing import Fault, Reply
+from streamll.testing import Fault, RecordingSink, Reply
 
 
 def said(event):
@@ -227,13 +228,15 @@ def test_nothing_starts_before_it_is_read(lm, practice):
     assert next(stream, "nothing") == "nothing"
 
 
-def test_overflow_fail_ends_the_stream(lm, practice, listen):
+def test_overflow_fail_ends_the_stream(lm, practice):
     """X9: policy ``fail``."""
     practice.script({"answer": "a " * 500})
+    seen = RecordingSink()
     stream = SafeDSpyStream("?", StreamConfig(buffer_size=5, overflow="fail"))
-    iterator = iter(stream)
-    first = next(iterator)
-    practice.requests[0].wait(lambda: practice.requests[0].over, 5, "goes on")
+    with streamll.configure(sinks=[seen]):
+        iterator = iter(stream)
+        first = next(iterator)
+    wait_until(lambda: seen.events and seen.events[-1].closes == "run", 60, "the run's end")
     words = [said(first), *map(said, iterator)]
     assert words[-1] == "<ChannelOverflow>"
 
