@@ -13,19 +13,12 @@ from profiles import THOROUGH
 from test_guards_runs import outcome, steps
 
 from streamll.guards import Check, Pattern
-from streamll.testing import PracticeServer
 
 CHUNKS = (1, "whole", 3, "token") if THOROUGH else (1,)
 GUARDS = (
     Check(lambda text: not LETTERS.search(text), mask=MASK, timeout=BOUND),
     Pattern(str(NUMBER), mask=MASK),  # a check is not asked about numbers
 )
-
-
-@pytest.fixture(scope="module")
-def practice():
-    with PracticeServer() as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -12,16 +12,9 @@ from profiles import THOROUGH
 from streamll.core.events import own_fields
 from streamll.core.jsonable import plain
 from streamll.core.run_view import RunView
-from streamll.testing import PracticeServer
 
 NOISE = re.compile("duration|time|gaps|trace_id|_id$|chunks|data")
 CHUNKS = (1, "whole", 2, 3, 5, "token") if THOROUGH else (1, "whole")
-
-
-@pytest.fixture(scope="module")
-def practice():
-    with PracticeServer() as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)
