@@ -15,6 +15,7 @@ import subprocess
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,14 +44,27 @@ class DidNotStart(Exception):
     """The server exited at once; the message is what it printed."""
 
 
+WORKERS = 16
+_given: deque[int] = deque(maxlen=200)
+
+
 def free_port() -> int:
-    """An unused port, outside the system's ephemeral range."""
+    """An unused port, outside the system's ephemeral range.
+
+    Whoever asked for it takes it a while later: no other worker is given it, and this one not soon.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
     for _ in range(1000):
-        port = 20_000 + int.from_bytes(os.urandom(2), "big") % 12_000
+        port = (
+            20_000 + int.from_bytes(os.urandom(2), "big") % (12_000 // WORKERS) * WORKERS + worker
+        )
+        if port in _given:
+            continue
         with contextlib.closing(socket.socket()) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):
                 probe.bind(("127.0.0.1", port))
+                _given.append(port)
                 return port
     raise OSError("no free port")
 

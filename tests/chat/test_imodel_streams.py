@@ -143,7 +143,7 @@ def test_more_streams_than_one_lm_has_connections(make_model, practice, run, mon
 
 def test_buffer_and_overflow_policy_come_from_the_config(make_model, practice, run):
     """X9."""
-    practice.respond(lambda _: "word " * 500)
+    practice.respond(lambda _: "word " * 20_000)  # what comes in one read is one piece
     lossy = StreamConfig(buffer_size=5, overflow="fail", max_retries=0)
     seen = RecordingSink()
     stream = make_model(config=lossy, sinks=[seen]).invoke_stream("x")
@@ -161,6 +161,7 @@ def test_buffer_and_overflow_policy_come_from_the_config(make_model, practice, r
 
     with pytest.raises((ChannelOverflow, streamll.StreamCancelled)):
         run(slow())
+    practice.respond(lambda _: "word " * 500)
     merged = StreamConfig(buffer_size=5, overflow="coalesce", max_retries=0)
     whole = make_model(config=merged, sinks=[seen]).invoke_stream("x")
 

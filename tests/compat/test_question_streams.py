@@ -230,7 +230,7 @@ def test_nothing_starts_before_it_is_read(lm, practice):
 
 def test_overflow_fail_ends_the_stream(lm, practice):
     """X9: policy ``fail``."""
-    practice.script({"answer": "a " * 500})
+    practice.script({"answer": "a " * 20_000})  # what comes in one read is one piece
     seen = RecordingSink()
     stream = SafeDSpyStream("?", StreamConfig(buffer_size=5, overflow="fail"))
     with streamll.configure(sinks=[seen]):

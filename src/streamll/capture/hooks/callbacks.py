@@ -338,7 +338,8 @@ def _publish(
     """Publish an event of this call; ``owner`` counts the attempts of an LM call."""
     run: Run = frame.scope.run
     attempt = (owner or frame).attempt
-    return run.publish(kind, frame.scope, frame.identity(run.run_id, attempt=attempt), **facts)
+    identity = frame.identity(run.run_id, attempt=attempt)
+    return run.publish(kind, frame.scope, identity, frame, **facts)
 
 
 def _publish_end(frame: Frame, event: type[ev.Event], **facts: Any) -> None:

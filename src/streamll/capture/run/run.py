@@ -58,6 +58,7 @@ class Run:
         self.identity = Identity(run_id=self.run_id)
         self.lock = threading.RLock()
         self._next_seq = itertools.count().__next__
+        self._open_frames: dict[str, Frame] = {}  # whose start has been told, and no end
         self._open_calls: dict[int, OpenCall] = {}
         self._open_traces: dict[str, tuple[ev.TraceStart, CapturedCall]] = {}
         self._connections: dict[int, tuple[CapturedCall, Callable[[], object]]] = {}
@@ -103,12 +104,25 @@ class Run:
         return None if frame is None or frame.parent is None else frame.parent.call_id
 
     def publish(
-        self, kind: type[Event], scope: CapturedCall, identity: Identity, /, **own: Any
+        self,
+        kind: type[Event],
+        scope: CapturedCall,
+        identity: Identity,
+        frame: Frame | None = None,
+        /,
+        **own: Any,
     ) -> Event | None:
-        """Create an event and deliver it; ``None`` after the run's end."""
+        """Create an event and deliver it; ``None`` after the run's end.
+
+        ``frame``: the call that this event starts or ends, which the run's end closes in between.
+        """
         with self.lock:
             if self.closed:
                 return None
+            if frame is not None and kind.opens in CALLS:
+                self._open_frames[frame.call_id] = frame
+            elif frame is not None and kind.closes in CALLS:
+                self._open_frames.pop(frame.call_id, None)
             event = kind(
                 seq=self._next_seq(),
                 timestamp=now(),
@@ -380,7 +394,7 @@ class Run:
                 self.abandon_checks()
             for call in reversed(list(self._open_calls.values())):
                 call.abandon(UNFINISHED)
-            for frame in reversed(list(self.frames.values())):
+            for frame in reversed(list(self._open_frames.values())):
                 self._close_frame(frame)
             for start, inner in reversed(list(self._open_traces.values())):
                 self.publish(
@@ -397,6 +411,7 @@ class Run:
             self.publish(kind, scope, self.identity, **own, **totals)
             self.closed = True
             self.frames.clear()
+            self._open_frames.clear()
             self._connections.clear()
         if self.settling is not None:
             self.settling.tell()
