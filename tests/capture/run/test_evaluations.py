@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 
 import dspy
 import pytest
 
 import streamll
+from streamll.capture import running
 from streamll.core.ordering import OrderCheck
 from streamll.testing import RecordingSink, Reply
 
@@ -84,6 +86,25 @@ def streamed(program, *args, **kwargs):
 
 def of(events, kind):
     return [event for event in events if event.event_type == kind]
+
+
+def test_what_examples_tell_of_all_grows_whoever_is_paused():
+    """With the interpreter going from thread to thread as often as it can."""
+
+    class Echo(dspy.Module):
+        def forward(self, question):
+            return dspy.Prediction(answer=question)
+
+    questions = [f"{n % 5}" * (1 + n % 4) for n in range(400)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        events, result = streamed(evaluation(questions, num_threads=8), Echo())
+    finally:
+        sys.setswitchinterval(interval)
+    done = of(events, "evaluate.example")
+    assert [event.done for event in done] == list(range(1, 401))
+    assert done[-1].mean == result.score
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -219,7 +240,8 @@ def test_text_is_streamed_inside_where_that_is_asked_for(practice):
     assert all(request.streaming for request in practice.requests)
 
 
-def test_leaving_stops_an_evaluation(practice):
+def test_leaving_stops_an_evaluation(practice, monkeypatch):
+    monkeypatch.setattr(running, "CANCEL_GRACE_S", 60)  # a busy machine's program ends late
     practice.script(Reply({"reasoning": "x", "answer": "y"}, hold_after=1))
     entered = threading.Event()
 
@@ -296,9 +318,9 @@ def test_callbacks_of_the_program_s_own_hear_what_they_hear_without_us():
 TRAINSET = ["aaa", "bbb", "c", "ddd"]
 
 
-def random_search(**options):
+def random_search(metric=is_long, **options):
     return dspy.BootstrapFewShotWithRandomSearch(
-        metric=is_long, num_candidate_programs=1, max_bootstrapped_demos=1, num_threads=2, **options
+        metric=metric, num_candidate_programs=1, max_bootstrapped_demos=1, num_threads=2, **options
     )
 
 
@@ -387,14 +409,26 @@ def test_an_optimizer_that_fails_says_so():
 
 
 @pytest.mark.since_3_4
-def test_leaving_stops_an_optimizer(practice):
-    with streamll.stream(random_search().compile)(QA(), trainset=examples(TRAINSET)) as events:
+def test_leaving_stops_an_optimizer(practice, monkeypatch):
+    monkeypatch.setattr(running, "CANCEL_GRACE_S", 60)  # a busy machine's program ends late
+    judged, left = [], threading.Event()
+
+    def patient(example, prediction, trace=None):
+        """All but the first are judged once the reader has left, who may be late."""
+        if judged:
+            assert left.wait(60)
+        judged.append(example)
+        return is_long(example, prediction)
+
+    search = random_search(patient)
+    with streamll.stream(search.compile)(QA(), trainset=examples(TRAINSET)) as events:
         seen = []
         with pytest.raises(streamll.StreamCancelled):
             for event in events:
                 seen.append(event)
                 if event.event_type == "evaluate.example":
                     events.cancel()
+                    left.set()
             events.result()
     OrderCheck().check_all(seen)
     assert seen[-1].event_type == "run.cancelled"

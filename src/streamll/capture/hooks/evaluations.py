@@ -67,12 +67,12 @@ def add_candidate(evaluation: Frame, score: float | None) -> None:
     if frame is None or frame.kind != "compile" or score is None:
         return
     total = evaluation.progress.total
-    found = frame.progress.add(score, total)
     run = frame.scope.run
-    run.publish(
-        ev.CompileCandidate, frame.scope, frame.identity(run.run_id), **found,
-        score=score, total=total, duration=time.monotonic() - evaluation.started,
-    )  # fmt: skip
+    with frame.progress.order:
+        run.publish(
+            ev.CompileCandidate, frame.scope, frame.identity(run.run_id), **frame.progress.add(score, total),
+            score=score, total=total, duration=time.monotonic() - evaluation.started,
+        )  # fmt: skip
 
 
 def reported(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -110,18 +110,19 @@ def _publish_example(
 ) -> None:
     prediction, score = outcome if isinstance(outcome, tuple) else (None, None)
     score = number_of(score)
-    done = frame.progress.add(example, score, failed=error is not None)
-    if done is None:
-        return
     name, message = describe(error) if error is not None else (None, "")
+    own = {
+        "total": frame.progress.total, "score": score, "duration": time.monotonic() - began,
+        "error_type": name, "message": message,
+        "inputs": included("inputs", example, lambda each: as_mapping(each.inputs())),
+        "outputs": included("outputs", prediction, as_mapping),
+    }  # fmt: skip
     run = frame.scope.run
-    run.publish(
-        ev.EvaluateExample, frame.scope, frame.identity(run.run_id), **done,
-        total=frame.progress.total, score=score, duration=time.monotonic() - began,
-        error_type=name, message=message,
-        inputs=included("inputs", example, lambda each: as_mapping(each.inputs())),
-        outputs=included("outputs", prediction, as_mapping),
-    )  # fmt: skip
+    with frame.progress.order:
+        done = frame.progress.add(example, score, failed=error is not None)
+        if done is not None:
+            identity = frame.identity(run.run_id)
+            run.publish(ev.EvaluateExample, frame.scope, identity, **done, **own)
 
 
 def number_of(score: Any) -> float | None:
