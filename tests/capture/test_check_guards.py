@@ -15,7 +15,9 @@ from patience import BOUND
 from programs import QA, AsyncQA, Heard
 
 import streamll
+from streamll.capture import running
 from streamll.capture.run.run import Run
+from streamll.capture.run.scope import current_scope
 from streamll.capture.run.settling import Settling
 from streamll.core.errors import GuardStopped, StreamCancelled, TotalTimeout
 from streamll.core.events import LMEnd, ModuleEnd
@@ -300,18 +302,32 @@ def test_stop_also_ends_a_run_whose_program_has_returned(lm, practice, gate):
     assert heard.events[-1].partial == raised[0].partial == {"two.answer": "One is good. "}
 
 
-def test_stop_also_ends_a_run_that_is_about_to_end(lm, practice, gate, monkeypatch):
-    """The verdict comes when the program has returned, and its run has not ended."""
-    program, heard, succeed = Twice(), Noticing(), Run.succeed
+@pytest.mark.parametrize("has_returned", [True, False])
+def test_stop_also_ends_a_run_that_is_about_to_end(lm, practice, gate, monkeypatch, has_returned):
+    """The verdict comes when the program has returned, or is about to, and its run has not ended."""
+    program, heard = Twice(), Noticing()
 
-    def succeed_late(run, scope, outputs):
+    def stop(scope):
         gate.open.set()
         deadline = time.monotonic() + BOUND
         while scope.reason is None and time.monotonic() < deadline:
             time.sleep(0.001)
-        succeed(run, scope, outputs)
 
-    monkeypatch.setattr(Run, "succeed", succeed_late)
+    def succeed(run, scope, outputs):
+        stop(scope)
+        original(run, scope, outputs)
+
+    class Late(Twice):
+        def forward(self, question):
+            answer = super().forward(question)
+            stop(current_scope())
+            return answer
+
+    original = Run.succeed
+    if has_returned:
+        monkeypatch.setattr(Run, "succeed", succeed)
+    else:
+        program = Late()
     practice.script({"answer": "First."}, {"answer": REPLY["answer"]})
     guards = [check(gate, action="stop", name="mine")]
     streamll.instrument(program, fields="*", sinks=[heard], guards=guards)
@@ -371,7 +387,10 @@ def test_a_reader_in_time_is_told_of_a_timeout_as_its_caller_is(lm, practice, ga
     assert legal(heard.events)[-1].error_type == "TotalTimeout"
 
 
-def test_what_is_held_when_the_reader_leaves_is_withheld(lm, practice, gate, new_threads):
+def test_what_is_held_when_the_reader_leaves_is_withheld(
+    lm, practice, gate, new_threads, monkeypatch
+):
+    monkeypatch.setattr(running, "CANCEL_GRACE_S", BOUND)  # or its last events may not be read
     heard = Noticing()
     practice.script(REPLY)
     stream = streamll.stream(QA(), sinks=[heard], guards=[check(gate)])

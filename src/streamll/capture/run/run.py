@@ -374,6 +374,8 @@ class Run:
     def fail(self, scope: CapturedCall, error: BaseException) -> None:
         name, message = describe(error)
         partial = self.partial()
+        if isinstance(error, GuardStopped) and error is self._outermost.reason:
+            partial = {**partial, **error.partial}  # of calls, too, that had ended by then
         self._close(scope, ev.RunError, error_type=name, message=message, partial=partial)
 
     def cancel(self, scope: CapturedCall) -> None:
