@@ -28,6 +28,7 @@ from streamll.core.events import (
     Totals,
     own_fields,
 )
+from streamll.core.positions import Position
 from streamll.core.run_view import ALIVE, RUN_LOST, RunView
 from streamll.guards.rules import ACTIONS
 from streamll.serve.permits import RunFacts, facts_of
@@ -223,6 +224,12 @@ class RunIndex:
         run = self._runs.get(run_id)
         known = run is not None and run.view.program is not None and run.view.end is None
         return known and not self.is_lost(run_id)
+
+    def is_over_at(self, position: Position) -> bool:
+        """Whether the run's last event is known and not after ``position``."""
+        run = self._runs.get(position.run_id)
+        end = None if run is None else run.view.end
+        return end is not None and end.seq is not None and end.seq <= position.seq
 
     def latest(
         self, count: int = LISTED_RUNS, fits: Callable[[dict[str, Any]], bool] = lambda _: True

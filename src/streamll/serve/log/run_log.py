@@ -256,8 +256,8 @@ class RunLog:
                     position = items[-1].position
                     yield items
                 if index >= buffer.end:
-                    if buffer.ended:
-                        return
+                    if buffer.ended or (buffer.is_empty and self.index.is_over_at(position)):
+                        return  # its end came before the buffer, or is in it
                     if buffer.notice is not None and told is not buffer.notice:
                         told = buffer.notice
                         yield [Item(told, position)]
