@@ -353,8 +353,8 @@ class BrokerSink(BaseSink, ABC):
             name, kept = type(self).__name__, self._buffer.max_bytes
             text = "sink %s cannot deliver to %s (%s); up to %d bytes of events are kept while it retries"
             logger.warning(text, name, self.destination, reason, kept)
+        self._last_error = reason  # before it counts: who sees a failure can see why
         self._counts["failures"] += 1
-        self._last_error = reason
         self._failures_in_a_row += 1
         pause = RETRY_BACKOFF.delay(self._failures_in_a_row)
         self._retry_at = time.monotonic() + (BREAKER_OPEN_S if pause is None else pause)
