@@ -30,6 +30,7 @@ from chromium import launched
 SIZE = {"width": 1100, "height": 960}
 FONT = '* { font-family: "DejaVu Sans", sans-serif }'  # a bare machine has no other
 PACE_S = 0.012  # between two pieces of the model's output
+ENDED = "() => document.querySelectorAll('#runs .dot[data-status=ended]').length === 2"
 
 
 class Finding(BaseModel):
@@ -115,7 +116,10 @@ def shown(browser: Any, pace: float = PACE_S) -> tuple[bytes, str]:
         page.goto(str(watching.url))
         page.add_style_tag(content=FONT)
         runs(server)
+        page.wait_for_function(ENDED)
+        page.locator("#runs button").first.click()  # the latest, whichever it began with
         page.get_by_text("remove the import").first.wait_for()
+        page.wait_for_selector("#status[data-status=ended]")
         page.wait_for_timeout(500)  # milliseconds; what moves has come to rest
         page.mouse.move(700, 500)
         page.mouse.wheel(0, -10_000)

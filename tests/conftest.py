@@ -223,6 +223,14 @@ def own_streamll():
         patch.uninstall()
 
 
+@pytest.fixture
+def patient_sinks(monkeypatch):
+    """A call gives its sinks more than a second, for who looks at what they did when it returns."""
+    from streamll.capture.run import enter
+
+    monkeypatch.setattr(enter.catch_up, "__defaults__", (60.0,))
+
+
 @pytest.fixture(autouse=True)
 def no_leftover_threads():
     """Fails where a test leaves a thread that would keep the interpreter alive."""

@@ -102,7 +102,7 @@ CASES = {
     "map_tokens": whole(lambda _: streams.map_tokens(events_of(), str.upper)),
     "filter_tokens": whole(lambda _: streams.filter_tokens(events_of(), bool)),
     "buffer": whole(lambda _: streams.buffer(events_of(), 2)),
-    "buffer seconds": whole(lambda _: streams.buffer(events_of(), 2, seconds=5)),
+    "buffer seconds": whole(lambda _: streams.buffer(events_of(), 2, seconds=60)),
     "to_file": whole(lambda tmp_path: streams.to_file(events_of(), tmp_path / "text")),
     "with_progress": whole(lambda _: streams.with_progress(events_of())),
     "StreamProgress.follow": whole(lambda _: streams.StreamProgress().follow(events_of())),
@@ -159,7 +159,11 @@ def shown(item):
 def test_reads_that_time_out_lose_nothing(case, reply, tmp_path):
     reply(case, pace=0.02)
     undisturbed, _ = asyncio.run(read(case, tmp_path, 30))
-    got, timeouts = asyncio.run(read(case, tmp_path, 0.005))
+    for pace in (0.02, 0.3):  # on a busy machine all of a quick one may be there before it is read
+        reply(case, pace=pace)
+        got, timeouts = asyncio.run(read(case, tmp_path, 0.005))
+        if timeouts:
+            break
     assert timeouts  # how many, the machine decides
     assert form(got) == form(undisturbed)
     assert len(got) > 2
@@ -177,6 +181,8 @@ ON_THE_READERS_LOOP = {
 def test_a_loop_for_each_item(case, reply, tmp_path):
     reply(case, pace=0.01)
     undisturbed, _ = asyncio.run(read(case, tmp_path, 30))
+    if case in ON_THE_READERS_LOOP:
+        reply(case, hold_after=9)  # else it may be over before a busy loop has given its first item
     stream, block = asyncio.run(CASES[case](tmp_path))
 
     def rest():

@@ -219,7 +219,7 @@ WITH_CODE = [d for d in DOCUMENTS if "```python" in d.read_text("utf-8")]
 
 @pytest.mark.parametrize("document", WITH_CODE, ids=named)
 def test_the_code_of_a_document_runs_and_prints_its_output(
-    document, practice, point_lms_at, capsys, tmp_path, monkeypatch
+    document, practice, point_lms_at, capsys, tmp_path, monkeypatch, patient_sinks
 ):
     point_lms_at(practice)
     monkeypatch.chdir(tmp_path)  # for the files that a document's code writes

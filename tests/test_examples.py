@@ -121,7 +121,7 @@ PRINTED = {
         r"In the end: Waiting longer each time gives a service in trouble room to recover.\n",
     ],
     "stream_timeouts": [
-        r"IdleTimeout: no further token within 0.5 s \(0\.\d+ s passed, \d+ characters had come\)\n",
+        r"IdleTimeout: no further token within 0.5 s \(\d+\.\d+ s passed, \d+ characters had come\)\n",
         r"Until then: 'Silence follows these'\n",
     ],
     "many_streams": [

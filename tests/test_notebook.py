@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 
 import pytest
+from outcomes import script_anew
 
 NOTEBOOK = Path(__file__).parent / "notebook" / "streaming.json"
 LIMIT = 60
@@ -142,10 +143,8 @@ def test_the_notebooks_safe_stream_keeps_the_partial_text(wire, environment, cap
     namespace["iModel"] = iModel
     exec(compile(ast.Module([function], []), "cell 8", "exec"), namespace)
     text = "one two three four five six seven eight"
-    environment.script(
-        Reply(text, fault=Fault(disconnect_after=5)), Reply(text, fault=Fault(stall_after=5))
-    )
-    model = iModel(wire, "a-model", config=StreamConfig(idle_timeout=2))
+    environment.script(Reply(text, fault=Fault(disconnect_after=5)))
+    model = iModel(wire, "a-model", config=StreamConfig(idle_timeout=LIMIT))
     messages = [{"role": "user", "content": "Explain the concept"}]
 
     result = asyncio.run(asyncio.wait_for(namespace["safe_stream"](model, messages), LIMIT))
@@ -155,6 +154,12 @@ def test_the_notebooks_safe_stream_keeps_the_partial_text(wire, environment, cap
     assert "Received 5 chunks before error\n" in printed
     assert "Partial response length: 23 chars\n" in printed
 
-    result = asyncio.run(asyncio.wait_for(namespace["safe_stream"](model, messages), LIMIT))
+    for idle in (2, 10):  # within a short time a busy machine may not come to the five chunks
+        script_anew(environment, Reply(text, fault=Fault(stall_after=5)))
+        model = iModel(wire, "a-model", config=StreamConfig(idle_timeout=idle))
+        result = asyncio.run(asyncio.wait_for(namespace["safe_stream"](model, messages), LIMIT))
+        printed = capsys.readouterr().out
+        if result == "one two three four five":
+            break
     assert result == "one two three four five"
-    assert "⏱️  Streaming timeout after 5 chunks\n" in capsys.readouterr().out
+    assert "⏱️  Streaming timeout after 5 chunks\n" in printed

@@ -14,6 +14,7 @@ import pytest
 
 import streamll
 from streamll.asking.answers import AnswerType
+from streamll.capture import running
 from streamll.core.errors import (
     ConfigurationError,
     NobodyToAsk,
@@ -252,7 +253,8 @@ def test_evaluations_and_optimizers_wait_for_nobody():
 
 
 @BOTH
-def test_a_run_that_is_cancelled_withdraws_its_questions(asks):
+def test_a_run_that_is_cancelled_withdraws_its_questions(asks, monkeypatch):
+    monkeypatch.setattr(running, "CANCEL_GRACE_S", 60)  # a busy machine's program ends late
     sink = RecordingSink()
     with pytest.raises(StreamCancelled):
         run(asks(default="x"), lambda events, _: events.cancel(), sinks=[sink])

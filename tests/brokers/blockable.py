@@ -89,8 +89,13 @@ def blockable_route(backend: Backend) -> Iterator[BlockableRoute]:
 
 def shorten_timeouts(monkeypatch) -> None:
     """Shorten the timeouts for silent brokers to a second or so."""
-    monkeypatch.setattr("streamll.brokers.redis.client.CONNECT_TIMEOUT_S", 0.7)
-    monkeypatch.setattr("streamll.brokers.redis.client.REPLY_TIMEOUT_S", 0.7)
-    monkeypatch.setattr("streamll.brokers.rabbitmq.client.CONNECT_TIMEOUT_S", 1.0)
-    monkeypatch.setattr("streamll.brokers.rabbitmq.address.HEARTBEAT_S", 1)
-    monkeypatch.setattr("streamll.brokers.sqlite.file.BUSY_TIMEOUT_S", 0.3)
+    set_timeouts(monkeypatch, redis=0.7, rabbitmq=1, sqlite=0.3)
+
+
+def set_timeouts(monkeypatch, *, redis: float, rabbitmq: int, sqlite: float) -> None:
+    """After so many seconds a sink gives up a broker that is silent."""
+    monkeypatch.setattr("streamll.brokers.redis.client.CONNECT_TIMEOUT_S", redis)
+    monkeypatch.setattr("streamll.brokers.redis.client.REPLY_TIMEOUT_S", redis)
+    monkeypatch.setattr("streamll.brokers.rabbitmq.client.CONNECT_TIMEOUT_S", float(rabbitmq))
+    monkeypatch.setattr("streamll.brokers.rabbitmq.address.HEARTBEAT_S", rabbitmq)
+    monkeypatch.setattr("streamll.brokers.sqlite.file.BUSY_TIMEOUT_S", sqlite)

@@ -39,7 +39,7 @@ class RabbitMQNode(RabbitMQServer):
         own["RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS"] += f" {FEWER_THREADS}"
         return own
 
-    def start(self, seconds: float = 90) -> None:
+    def start(self, seconds: float = 300) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         peers = ", ".join(f"'{name}'" for name in self.peers)
         (self.folder / "advanced.config").write_text(
@@ -68,7 +68,7 @@ class RabbitMQCluster(Group):
     def url(self) -> str:
         return url_of(self.servers)
 
-    def start(self, seconds: float = 90) -> None:
+    def start(self, seconds: float = 300) -> None:
         first, *others = self.servers
         if first.epmd is None:
             first.start(seconds)

@@ -29,8 +29,10 @@ def put_raw(backend, target: str, bodies: list[bytes]) -> int:
     return RAW_LOGS[backend.name](backend.url).put(target, bodies)
 
 
-def raw_dead_letters(backend, target: str) -> list[dict]:
-    return [json.loads(body) for body in RAW_LOGS[backend.name](backend.url).dead_letters(target)]
+def raw_dead_letters(backend, target: str, count: int = 0) -> list[dict]:
+    """What is there, once there are so many."""
+    log = RAW_LOGS[backend.name](backend.url)
+    return [json.loads(body) for body in log.dead_letters(target, count)]
 
 
 class RawLog(ABC):
@@ -42,7 +44,8 @@ class RawLog(ABC):
         """How many entries that makes."""
 
     @abstractmethod
-    def dead_letters(self, target: str) -> list[bytes]: ...
+    def dead_letters(self, target: str, count: int) -> list[bytes]:
+        """``count``: so many have been written."""
 
     def bound(self, target: str) -> None:  # noqa: B027 - most need not
         """Make a log that trims itself, where that cannot be asked for at any time."""
@@ -68,7 +71,7 @@ class RawSQLite(RawLog):
             )
         return len(bodies)
 
-    def dead_letters(self, target: str) -> list[bytes]:
+    def dead_letters(self, target: str, count: int) -> list[bytes]:
         query = "SELECT body FROM streamll_entries WHERE target = ?"
         with self._open() as log:
             return [body for (body,) in log.execute(query, (f"{target}:dead",))]
@@ -91,7 +94,7 @@ class RawRedis(RawLog):
             client.xadd(target, {"colour": "red", "size": "7"})  # of another shape
         return len(bodies) + 1
 
-    def dead_letters(self, target: str) -> list[bytes]:
+    def dead_letters(self, target: str, count: int) -> list[bytes]:
         with self._connect() as client:
             return [fields[b"d"] for _, fields in client.xrange(self.dead.format(target))]
 
@@ -153,8 +156,8 @@ class RawRabbitMQ(RawLog):
         asyncio.run(publish(self.url, target, bodies))
         return len(bodies)
 
-    def dead_letters(self, target: str) -> list[bytes]:
-        return asyncio.run(consume_dead(self.url, f"{target}.dead.log"))
+    def dead_letters(self, target: str, count: int) -> list[bytes]:
+        return asyncio.run(consume_dead(self.url, f"{target}.dead.log", count))
 
 
 RAW_LOGS: dict[str, type[RawLog]] = {
@@ -195,7 +198,8 @@ async def publish(url: str, target: str, bodies: list[bytes]) -> None:
             await exchange.publish(aio_pika.Message(body), "some.key")
 
 
-async def consume_dead(url: str, queue_name: str) -> list[bytes]:
+async def consume_dead(url: str, queue_name: str, count: int) -> list[bytes]:
+    """However long the first ``count`` take to come; a second is waited for more of them."""
     import aio_pika
 
     connection = await aio_pika.connect(url)
@@ -211,7 +215,8 @@ async def consume_dead(url: str, queue_name: str) -> list[bytes]:
             return []
         while True:
             try:
-                message = await asyncio.wait_for(arrived.get(), 1)
+                patience = 60 if len(dead_letters) < count else 1
+                message = await asyncio.wait_for(arrived.get(), patience)
             except asyncio.TimeoutError:
                 return dead_letters
             await message.ack()

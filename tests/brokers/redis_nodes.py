@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 START_S = 300
 NODE_TIMEOUT_MS = 500
+PATIENT_MS = 20_000
+"""Where nobody is to take the place of a node, one that is silent for so long keeps it: the machine
+is busy. More would make the nodes slow to find each other again.
+"""
 DOWN_AFTER_MS = 500
 SLOTS = 16_384
 
@@ -64,10 +68,14 @@ class RedisCluster(Group):
         binary: str | None = None,
         primaries: int = 3,
         certificates: Certificates | None = None,
+        *,
+        patient: bool = False,
     ) -> None:
+        """``patient``: no replica is to take over, as none does because the machine is slow."""
         super().__init__(folder)
         binary = binary or redis_binary()
         self.primaries = primaries
+        self._patient = patient
         self.servers = [
             ClusterNode(folder / f"n{n}", binary, certificates) for n in range(2 * primaries)
         ]
@@ -84,6 +92,26 @@ class RedisCluster(Group):
             self._form()
             self._formed = True
         self.wait_until_whole()
+        if self._patient:
+            self._set_node_timeout(PATIENT_MS)
+            self.wait_until_whole()  # somebody may have been given up just then
+
+    @contextlib.contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Begins whole; until the end no replica takes over because the machine is slow."""
+        self.start()
+        self._set_node_timeout(PATIENT_MS)
+        try:
+            self.wait_until_whole()
+            yield
+        finally:
+            self._set_node_timeout(NODE_TIMEOUT_MS)
+
+    def _set_node_timeout(self, ms: int) -> None:
+        # Not when they start: a cluster waits for as long before it takes the first command.
+        for node in self.servers:
+            if node.process is not None:
+                node.ask("CONFIG", "SET", "cluster-node-timeout", ms)
 
     def _form(self) -> None:
         for number, node in enumerate(self.servers):
@@ -132,7 +160,7 @@ class RedisCluster(Group):
         """Move the slot of a key, and the keys in it, to another primary. Returns that one."""
         with self.moving_slot(key) as (source, target, slot):
             while keys := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 100):
-                source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+                source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 60_000, "KEYS", *keys)
         return target
 
     @contextlib.contextmanager

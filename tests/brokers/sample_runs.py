@@ -97,9 +97,12 @@ async def collect(consumer: EventConsumer, enough, seconds: float = BOUND) -> li
     return events
 
 
-def read_log(url: str, target: str, enough, start="beginning", **options) -> list[Event]:
+def read_log(
+    url: str, target: str, enough, start="beginning", seconds: float = BOUND, **options
+) -> list[Event]:
     """The events of a log from ``start`` on, until there are enough."""
-    return asyncio.run(collect(EventConsumer(url, target, start=start, **options), enough))
+    consumer = EventConsumer(url, target, start=start, **options)
+    return asyncio.run(collect(consumer, enough, seconds))
 
 
 def ends(count: int):

@@ -218,7 +218,7 @@ class RedisServer(Server):
 
     def new_part(self) -> str:
         """One of its many databases. ``INCR`` numbers them, for all processes that use it."""
-        reply = ask(self.port, b"INCR parts\r\n")
+        reply = ask(self.port, b"INCR parts\r\n", 60)
         return f"{self.url}/{FIRST_PART + int(reply[1:])}"
 
     def command(self) -> list[str]:
@@ -239,10 +239,10 @@ class RedisServer(Server):
         return f"process_id:{self.process.pid}\r".encode() in answer or b"NOAUTH" in answer
 
 
-def ask(port: int, question: bytes) -> bytes:
-    """A server's reply to these bytes; empty if it does not listen yet."""
+def ask(port: int, question: bytes, seconds: float = 2) -> bytes:
+    """A server's reply to these bytes; empty if it does not listen yet, or says nothing in time."""
     with contextlib.suppress(OSError), contextlib.closing(socket.socket()) as connection:
-        connection.settimeout(2)
+        connection.settimeout(seconds)
         connection.connect(("127.0.0.1", port))
         connection.sendall(question)
         return connection.recv(65536)
@@ -353,7 +353,7 @@ class RabbitMQServer(Server):
         )
         return own
 
-    def start(self, seconds: float = 90) -> None:
+    def start(self, seconds: float = 300) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         cookie = self.folder / ".erlang.cookie"
         if not cookie.exists():
@@ -371,7 +371,7 @@ class RabbitMQServer(Server):
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-            wait_until(lambda: listens(self.epmd_port), 10, "epmd listens")
+            wait_until(lambda: listens(self.epmd_port), 60, "epmd listens")
         super().start(seconds)
 
     def new_part(self) -> str:
@@ -449,10 +449,7 @@ class Wire:
             self._is_cut = True
             pairs, self._pairs = self._pairs, []
         for pair in pairs:
-            for end in pair:
-                with contextlib.suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
-                end.close()
+            _break(pair)
 
     def stall(self) -> None:
         """Let nothing through until ``mend``; what is on its way then arrives late."""
@@ -491,7 +488,12 @@ class Wire:
                 client.close()
                 continue
             with self._lock:
-                self._pairs.append((client, server))
+                is_cut = self._is_cut  # it may be by now
+                if not is_cut:
+                    self._pairs.append((client, server))
+            if is_cut:
+                _break((client, server))
+                continue
             for ends in ((client, server), (server, client)):
                 threading.Thread(
                     target=self._forward, args=(*ends, self._flows[-1]), daemon=True
@@ -506,6 +508,13 @@ class Wire:
         for end in (one, other):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+
+def _break(pair: tuple[socket.socket, socket.socket]) -> None:
+    for end in pair:
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+        end.close()
 
 
 def _set_event() -> threading.Event:

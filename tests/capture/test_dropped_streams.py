@@ -121,7 +121,7 @@ def test_a_result_stays_after_the_block(lm):
     assert events.result().answer == events.text("answer")
 
 
-def test_a_stream_that_failed_leaves_nothing_in_memory(lm):
+def test_a_stream_that_failed_leaves_nothing_in_memory(lm, gone):
     """X7: its error knows the frames that know the stream."""
 
     class Failure(Exception):
@@ -137,6 +137,7 @@ def test_a_stream_that_failed_leaves_nothing_in_memory(lm):
         except Failure as error:
             left = weakref.ref(error)
     del events
+    assert gone("streamll Failing")  # the thread in which it was raised
     gc.collect()
     assert left() is None
 

@@ -111,7 +111,7 @@ def run(scenario: Scenario, route: tuple[str, str, bool], server: Any, patch: An
 
 
 @pytest.mark.parametrize(("scenario", "route"), CASES)
-def test_a_tap_changes_nothing(scenario, route, practice, monkeypatch):
+def test_a_tap_changes_nothing(scenario, route, practice, monkeypatch, ends_may_be_late):
     """X3: outputs, responses, cost, history, cache, requests and errors are the same."""
     plain = run(scenario, route, practice, monkeypatch)
     with tapped() as listeners:

@@ -121,7 +121,7 @@ READINGS = {
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("program", [QA, AsyncQA], ids=["thread", "task"])
 def test_a_cancelled_read_loses_nothing(lm, practice, program, reading):
-    practice.script(Reply(REPLY, pace=0.03))
+    practice.script(Reply(REPLY, pace=0.03, hold_after=(3, 6, 9)))
 
     async def read():
         async with streamll.stream(program())(question="Why?") as events:
@@ -131,6 +131,7 @@ def test_a_cancelled_read_loses_nothing(lm, practice, program, reading):
                     got.append(await asyncio.wait_for(anext(iterator), 0.01))
                 except asyncio.TimeoutError:
                     timeouts += 1
+                    practice.release()  # what is held until a read has been cancelled
                 except StopAsyncIteration:
                     return got, timeouts, events.text("answer")
 
@@ -310,7 +311,8 @@ def test_a_slow_reader_stops_the_program_at_the_buffers_bound(lm, practice):
         channel = events._program_run.channel
         practice.wait_for(lambda: channel.full, what="the channel to fill")
         assert not finished.wait(0.1)
-        assert channel.statistics().buffered <= 120
+        # The hundred, and the chunks of one packet, which are read together: some sixty.
+        assert channel.statistics().buffered <= 200
         assert events.result().answer == ("word " * 2000).strip()
         assert finished.is_set()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import dspy
 import pytest
@@ -68,17 +69,21 @@ def test_the_programs_of_threads_and_tasks_share_a_limit(practice, program, run)
 
 
 def test_a_program_waits_for_its_rate_and_says_so(practice, program):
-    sink = RecordingSink()
-    config = StreamConfig(limits=Limits(requests_per_minute=60 * 3))
-    for _ in range(3):
-        with streamll.stream(program, config=config, sinks=[sink])(question="?") as events:
-            events.result()
-    starts = [request.started_at for request in practice.requests]
-    assert starts[2] - starts[0] >= 2 / 3 * 0.9
-    assert sink.catch_up(60)
-    waits = sink.of("lm.waiting")
+    for seconds in (1 / 3, 3):  # a busy machine's programs may come late enough by themselves
+        sink = RecordingSink()
+        config = StreamConfig(limits=Limits(requests_per_minute=60 / seconds))
+        practice.requests.clear()
+        began = time.monotonic()
+        for _ in range(3):
+            with streamll.stream(program, config=config, sinks=[sink])(question="?") as events:
+                events.result()
+        starts = [request.started_at for request in practice.requests]
+        assert starts[2] - began >= 2 * seconds * 0.9  # as late as the server likes, but no earlier
+        assert sink.catch_up(60)
+        if waits := sink.of("lm.waiting"):
+            break
     assert {event.reason for event in waits} == {"limit"}
-    assert all(0 < event.delay <= 1 / 3 for event in waits)
+    assert all(0 < event.delay <= seconds for event in waits)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ NUMBERS = ", ".join(["one", "two", "three", "four", "five"] * 8)
     ],
 )
 @pytest.mark.parametrize("wire", ["openai", "responses", "anthropic"])
-def test_verdicts_over_the_wire(make_model, practice, run, wire, reply, verdict):
+def test_verdicts_over_the_wire(make_model, practice, run, wire, reply, verdict, monkeypatch):
+    monkeypatch.setattr("streamll.chat.probe.BURST_MIN_S", 600)  # a busy machine reads in bursts
     practice.script(reply)
     found = run(probe(make_model(wire)))
     assert found.verdict is verdict

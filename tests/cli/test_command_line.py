@@ -126,7 +126,8 @@ def test_the_demo_streams_to_a_pipe_without_a_key():
 
 
 def test_the_demo_is_live_on_a_terminal_and_ctrl_c_ends_it():
-    with TerminalSession(sys.executable, "-m", "streamll", "demo") as session:
+    slow = ["--pace", "0.2"]  # it is still under way when a busy machine gets to Ctrl-C
+    with TerminalSession(sys.executable, "-m", "streamll", "demo", *slow) as session:
         session.wait_for(lambda terminal: "▌" in terminal.text)
         session.process.send_signal(signal.SIGINT)
         assert session.finish() == 130
@@ -193,7 +194,7 @@ MODEL = ["--model", "openai/practice-model"]
 
 
 @pytest.fixture
-def run(app_folder, server, monkeypatch, capfd):
+def run(app_folder, server, monkeypatch, capfd, patient_sinks):
     """`streamll run …` in this process, since importing dspy takes a second each time."""
     monkeypatch.chdir(app_folder)
     monkeypatch.setattr(sys, "path", [*sys.path])

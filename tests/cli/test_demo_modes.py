@@ -77,7 +77,7 @@ def test_an_unknown_mode_is_rejected_with_the_list_of_modes(capfd):
     assert "--mode takes simple, concurrent, aggregate, recovery" in capfd.readouterr().err
 
 
-def test_the_whole_demo_shows_all_modes_in_less_than_a_minute(capfd):
+def test_the_whole_demo_shows_all_modes_in_less_than_a_minute(capfd, patient_sinks):
     watch = Stopwatch()
     assert main(["demo", *([] if THOROUGH else ["--pace", "0.003"])]) == 0
     assert watch.seconds < 60
@@ -130,7 +130,9 @@ UNDER_WAY = {
 
 @pytest.mark.parametrize("mode", UNDER_WAY)
 def test_ctrl_c_keeps_the_demos_text_and_restores_the_terminal(mode):
-    with TerminalSession(sys.executable, "-m", "streamll", "demo", "--mode", mode) as session:
+    command = [sys.executable, "-m", "streamll", "demo", "--mode", mode]
+    slow = ["--pace", "0.2"]  # it is still under way when a busy machine gets to Ctrl-C
+    with TerminalSession(*command, *slow) as session:
         session.wait_for(lambda terminal: re.search(UNDER_WAY[mode], terminal.text))
         session.process.send_signal(signal.SIGINT)
         assert session.finish() == 130

@@ -69,7 +69,7 @@ def when_the_block_is_left(thread, number):
     time.sleep(0.3)
     interrupt(thread, number)
 
-pipe.NOTICE_S = 0
+pipe.NOTICE_S, pipe.END_S = 0, 60
 signal.pthread_kill = when_the_block_is_left
 try:
     with pipe.interrupted_without_reader():

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import httpx
 import pytest
@@ -94,10 +95,12 @@ def test_a_failed_run_stays_in_the_page_until_ctrl_c(folder):
             assert line, said
             said += line
         url, token = re.search(r"(http://127\.0\.0\.1:\d+)/#token=(\S+)", said).groups()
-        runs = httpx.get(
-            f"{url}/runs", headers={"authorization": f"Bearer {token}"}, trust_env=False
-        ).json()["runs"]
-        assert [(run["program"], run["status"]) for run in runs] == [("Failing", "failed")]
+        headers, told = {"authorization": f"Bearer {token}"}, []
+        deadline = time.monotonic() + 60  # the command waits for its sinks no longer than a second
+        while told != [("Failing", "failed")]:
+            assert time.monotonic() < deadline, told
+            listed = httpx.get(f"{url}/runs", headers=headers, trust_env=False, timeout=60).json()
+            told = [(run["program"], run["status"]) for run in listed["runs"]]
         process.send_signal(signal.SIGINT)
         rest = process.stdout.read()
         assert process.wait(60) == 1

@@ -19,6 +19,7 @@ import warm
 from patience import Stopwatch
 
 from streamll.cli.main import main
+from streamll.testing import Reply
 
 PROGRAM = 'import dspy\nqa = dspy.Predict("question -> answer")\n'
 PEOPLE = """
@@ -129,28 +130,32 @@ def test_two_processes_serve_each_others_runs(folder):
         assert '"finishReason":"stop"}\n' in told.text  # which version 5 has not known
 
 
-def test_sigterm_closes_readers_and_lets_the_run_end_in_the_log(folder):
+def test_sigterm_closes_readers_and_lets_the_run_end_in_the_log(folder, practice):
     """A rolling restart: the reader goes on at the successor, in the middle of a field."""
-    with serving(folder) as (old, url):
-        run = httpx.post(f"{url}/runs", json={"inputs": {"question": "q"}}, trust_env=False).json()
+    practice.script(Reply({"answer": "one two three four five six seven"}, hold_after=10))
+    model = ["--model", "openai/practice-model", "--base-url", practice.openai_url]
+    with serving(folder, *model) as (old, url):
+        run = httpx.post(
+            f"{url}/runs", json={"inputs": {"question": "q"}}, trust_env=False, timeout=60
+        ).json()
         body = ""
         with httpx.stream("GET", url + run["events"], trust_env=False, timeout=60) as response:
             told_to_stop = False
             for text in response.iter_text():
                 body += text
-                if body.count('"token"') > 10 and not told_to_stop:
+                if '"token"' in body and not told_to_stop:
                     old.send_signal(signal.SIGTERM)
                     told_to_stop = True
         had = sse_data(body)
         assert had[-1]["event_type"] != "run.end"
+        practice.release()  # only now: no reader may be so late that the run has ended meanwhile
         assert old.wait(60) in {0, -signal.SIGTERM}
         assert "Traceback" not in old.stdout.read()
     place = re.findall(r"^id: (.*)$", body, re.MULTILINE)[-1]
     with serving(folder) as (_, url):
-        rest = sse_data(
-            httpx.get(url + run["events"], headers={"last-event-id": place}, trust_env=False).text
-        )
-        snapshot = httpx.get(url + run["url"], trust_env=False).json()
+        with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
+            rest = sse_data(client.get(run["events"], headers={"last-event-id": place}).text)
+            snapshot = client.get(run["url"]).json()
     assert rest[-1]["event_type"] == "run.end"
     text = "".join(e["token"] for e in [*had, *rest] if e["event_type"] == "token")
     assert text == next(iter(snapshot["fields"].values()))

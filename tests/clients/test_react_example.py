@@ -126,6 +126,7 @@ def test_the_page_shows_findings_as_they_grow_through_a_lost_connection_and_a_re
         # A half-written finding is there, and what is not known of it is not.
         ask.click()
         page.get_by_text("2 found so far").wait_for()
+        page.get_by_text("SQL", exact=True).wait_for()  # its title may come a moment later
         assert items.all_text_contents() == [f"{TITLES[0]} in line 1", "SQL"]
 
         # The connection breaks, the model goes on, and the page comes back.
@@ -161,6 +162,7 @@ def test_firefox_shows_findings_as_they_grow_and_stops(practice, line, firefox):
     ask, stop = "form button", "form button[type=button]"
     page.click(ask)
     page.wait_text("#count", "2 found so far")
+    page.wait_text("li", "SQL")  # its title may come a moment later
     assert page.texts("li") == [f"{TITLES[0]} in line 1", "SQL"]
     line.cut()
     page.wait_text(".streamll-status", "Trying again")

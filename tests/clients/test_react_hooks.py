@@ -267,6 +267,7 @@ def test_the_component_says_what_is_going_on(practice, page):
     practice.script(Reply(chunks=CHUNKS, hold_after=10), {"answer": "second", "score": 2})
     ask(page)
     wait_text(page, ".streamll-status", "Writing…")
+    wait_text(page, "#answer", PIECES[7])  # from here on nothing moves the button
     assert page.locator("dl[aria-live=polite]").get_attribute("aria-busy") == "true"
     page.get_by_role("button", name="Stop").click()
     wait_text(page, "[role=status]", "Ended by you")
@@ -279,7 +280,8 @@ def test_the_component_says_what_is_going_on(practice, page):
 
 
 def test_a_question_is_shown_while_it_waits(site, page):
-    run_id = httpx.post(f"{site.url}/llm/runs", json={"program": "Asks"}).json()["run_id"]
+    asked = {"json": {"program": "Asks"}, "trust_env": False, "timeout": 60}
+    run_id = httpx.post(f"{site.url}/llm/runs", **asked).json()["run_id"]
     page.evaluate("(runId) => { run.join({ base: 'llm/', runId }); }", run_id)
     wait_text(page, ".streamll-status", "Waits for an answer")
     page.wait_for_function("run.questions.length === 1")

@@ -14,7 +14,11 @@ ANSWER = ".field[data-field=answer] .text"
 
 
 @pytest.fixture
-def server(practice, tmp_path):
+def server(practice, tmp_path, monkeypatch):
+    # On a busy machine, too, a new run is in the list at once, and a search reads all texts.
+    monkeypatch.setattr("streamll.serve.runner.LOGGED_S", 60.0)
+    for name in ("SEARCH_S", "RUN_S"):
+        monkeypatch.setattr(f"streamll.serve.log.search.{name}", 60.0)
     dspy.configure(lm=practice.lm(), adapter=dspy.ChatAdapter())
     program = dspy.Predict("question, limit: int -> answer")
     server = Server(create_app(program, log=f"sqlite:///{tmp_path}/log.db"))

@@ -14,6 +14,7 @@ from brokers.servers import wait_until
 from streamll.consumer import EventConsumer
 from streamll.sinks import open_sink
 
+THREAD_NAME = "streamll-consumer"
 BLOCK = """
 from streamll.consumer import EventConsumer
 consumer = EventConsumer({url!r})
@@ -39,7 +40,7 @@ def test_it_begins_on_a_thread_by_itself(url):
     consumer, seen = EventConsumer(url, start="beginning"), []
     consumer.subscribe(seen.append)
     wait_until(lambda: len(seen) == 7, BOUND, "it has begun")
-    assert consumer.stop()
+    assert consumer.stop(BOUND)
 
 
 def test_it_begins_on_the_loop_of_its_handlers(url):
@@ -93,14 +94,14 @@ def test_whoever_runs_it_takes_over(url, on_loop):
     assert len(seen) == 14
 
 
-def test_one_that_is_run_at_once_does_not_begin_by_itself(url):
+def test_one_that_is_run_at_once_does_not_begin_by_itself(url, new_threads):
     write(url, make_run("r1", ["a"]))
     consumer, seen = EventConsumer(url, start="beginning"), []
     consumer.subscribe(seen.append)
     consumer.start()
     wait_until(lambda: len(seen) == 7, BOUND, "all events")
-    assert len(threads_of_consumers()) == 1
-    assert consumer.stop()
+    assert len(new_threads(THREAD_NAME)) == 1
+    assert consumer.stop(BOUND)
 
 
 @pytest.fixture
@@ -116,11 +117,7 @@ def at_once(monkeypatch):
 TIMES = 40
 
 
-def threads_of_consumers():
-    return [each for each in threading.enumerate() if each.name == "streamll-consumer"]
-
-
-def test_it_begins_once_whoever_comes_first(url, at_once):
+def test_it_begins_once_whoever_comes_first(url, at_once, new_threads):
     """By itself, or by ``start`` at the same time: one thread, so that handlers get each event once."""
     write(url, make_run("r1", ["a"]))
     consumers, all_seen = [], []
@@ -131,16 +128,16 @@ def test_it_begins_once_whoever_comes_first(url, at_once):
         consumer.start()
         consumers.append(consumer)
         all_seen.append(seen)
-    wait_until(lambda: all(len(seen) >= 7 for seen in all_seen), BOUND, "all events")
+    wait_until(lambda: all(len(seen) >= 7 for seen in all_seen), 4 * BOUND, "all events")
     for consumer in consumers:
         consumer.stop_soon()
     assert all(consumer.stop(BOUND) for consumer in consumers)
-    assert threads_of_consumers() == []
+    assert new_threads(THREAD_NAME) == []
     for seen in all_seen:
         check_order(seen)
 
 
-def test_what_is_stopped_at_once_does_not_begin(url, at_once):
+def test_what_is_stopped_at_once_does_not_begin(url, at_once, new_threads):
     """However the stop and the beginning by itself meet, nothing is read afterwards."""
     consumers, seen = [], []
     for _ in range(TIMES):
@@ -154,16 +151,22 @@ def test_what_is_stopped_at_once_does_not_begin(url, at_once):
         "all have been about to begin",
     )
     write(url, make_run("r1", ["a"]))
-    assert threads_of_consumers() == []
+    assert new_threads(THREAD_NAME) == []
     assert not any(consumer.statistics().received for consumer in consumers)
     assert seen == []
 
 
 def test_none_begins_by_itself_when_the_program_has_ended(url):
     """Nothing can be read then; what is written at exit may take a while."""
-    more = "\nimport atexit, time\natexit.register(time.sleep, 1)"
+    before = "from streamll.consumer import self_start; self_start.SELF_START_S = 5"
+    more = (
+        "import atexit, threading\n"
+        "timers = [each for each in threading.enumerate() if isinstance(each, threading.Timer)]\n"
+        "assert timers\n"
+        "atexit.register(lambda timers=timers: [each.join(60) for each in timers])\n"
+    )
     done = warm.run(
-        [sys.executable, "-c", BLOCK.format(url=url, how="subscribe") + more],
+        [sys.executable, "-c", f"{before}{BLOCK.format(url=url, how='subscribe')}{more}"],
         capture_output=True, timeout=BOUND, text=True, check=True,
     )  # fmt: skip
     assert "was never started" in done.stderr

@@ -49,7 +49,7 @@ def test_the_runs_span_is_current_in_handlers(tmp_path, tracer):
 
     consumer.start()
     wait_until(lambda: len(seen) == 5, BOUND, "all handlers")
-    assert consumer.stop()
+    assert consumer.stop(BOUND)
     assert set(seen) == {("r1", traces["r1"]), ("r2", traces["r2"]), (None, 0)}
 
 

@@ -22,6 +22,7 @@ class Source:
         self.limit, self.error, self.pause = limit, error, pause
         self.made = 0
         self.closed = threading.Event()
+        self.go_on = threading.Event()  # ends a pause in a thread
         self.thread = None
 
     def blocking(self):
@@ -30,7 +31,7 @@ class Source:
             while self.made < self.limit:
                 self.made += 1
                 yield self.made
-                time.sleep(self.pause)
+                self.go_on.wait(self.pause)
             if self.error is not None:
                 raise self.error
         finally:
@@ -152,7 +153,7 @@ def test_a_cancelled_read_loses_nothing(side):
 
 def test_closing_ends_a_pending_read(side):
     async def main():
-        source = Source(pause=1)
+        source = Source(pause=60)
         bridge = Bridge(getattr(source, side)())
         assert await anext(bridge) == 1
         reading = asyncio.create_task(anext(bridge))
@@ -160,7 +161,8 @@ def test_closing_ends_a_pending_read(side):
         await bridge.aclose()
         with pytest.raises(StopAsyncIteration):
             await reading
-        assert await asyncio.to_thread(source.closed.wait, 5)
+        source.go_on.set()
+        assert await asyncio.to_thread(source.closed.wait, 60)
 
     asyncio.run(main())
 

@@ -16,12 +16,15 @@ from outcomes import LIMITS_S
 from patience import BOUND
 
 from streamll.core.errors import ConfigurationError
-from streamll.guards import Check
+from streamll.guards import Check as AnyCheck
 from streamll.guards.checked import CheckedString, CheckedText
 from streamll.guards.checks import Inquiries, Threads, inside_check
 from streamll.guards.values import ValueGuard
 from streamll.guards.verdicts import Asking as Asked
 from streamll.guards.verdicts import Verdicts
+
+Check = functools.partial(AnyCheck, timeout=BOUND)
+"""Late only where a test says when."""
 
 SHORT = 0.02
 """A time limit that is to pass."""
@@ -216,10 +219,12 @@ def test_a_blocked_loop_blocks_no_verdict(asking):
 
     async def main():
         asking.inquiries.loop = asyncio.get_running_loop()
-        assert asking.verdict(Check(function, timeout=3.0)) is True
-        return asyncio.get_running_loop()
+        for limit in LIMITS_S:  # within a short one no other loop may begin on a busy machine
+            if asking.verdict(Check(function, timeout=limit)):
+                return asyncio.get_running_loop()
+        return pytest.fail("no verdict")
 
-    assert asyncio.run(main()) is not loops[0]
+    assert asyncio.run(main()) not in loops
 
 
 def test_of_many_async_checks_a_few_run_at_once(asking):

@@ -67,7 +67,7 @@ def node_in(place: Path) -> str:
     return str(own) if own.exists() else "node"
 
 
-def run_node(script: str, given: object, timeout: float = 60, place: Path | None = None) -> object:
+def run_node(script: str, given: object, timeout: float = 240, place: Path | None = None) -> object:
     """Run a module's source with ``given`` as JSON on standard input; its JSON output.
 
     ``place``: the folder of the packages it imports; by default that of ``PACKAGES``.

@@ -159,7 +159,8 @@ def open_page(ask_route, bundle, serve, practice, lm, tmp_path):
 
 def ask(page, question):
     page.locator("input[name=question]").fill(question)
-    page.keyboard.press("Enter")
+    # Enabled still, or again: a page that has just been loaded looks for a run to go on with.
+    page.locator("input[name=question]:enabled").press("Enter")
 
 
 def test_the_react_component_shows_what_counts(practice, open_page):

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route, WebSocketRoute
 
 import streamll
-from serve.serving import Frame, frames
+from serve.serving import Frame, frames, wait_until
 from streamll.core.errors import ConfigurationError, RunFailed, UnknownFieldError
 from streamll.guards import Pattern, emails
 from streamll.serve import Permit, bearer_token, create_app
@@ -132,7 +132,8 @@ def test_runs_that_a_server_starts_are_guarded_on_every_wire(practice, server, t
         run_id = client.post(
             "/runs", json={"program": "qa", "inputs": {"question": QUESTION}}
         ).json()["run_id"]
-        with ws.connect(f"{server.url.replace('http', 'ws')}/runs/{run_id}/ws") as socket:
+        address = f"{server.url.replace('http', 'ws')}/runs/{run_id}/ws"
+        with ws.connect(address, open_timeout=60) as socket:
             told.append("\n".join(socket).encode())
         told += [
             client.get(path).content
@@ -267,5 +268,6 @@ def test_a_failed_run_is_not_quoted_in_the_servers_own_log(practice, lm, serve, 
         with caplog.at_level("DEBUG", "streamll"), server.client() as client:
             run_id = client.post("/runs", json={"inputs": {"question": QUESTION}}).json()["run_id"]
             client.get(f"/runs/{run_id}/events")
-        assert "failed: ValueError at" in caplog.text
+            # The run's last event is out a moment before its program's thread has ended.
+            wait_until(lambda: "failed: ValueError at" in caplog.text, what="the log's line")
         assert (SECRET in caplog.text) == shown

@@ -10,12 +10,12 @@ import pytest
 from serve.formats.test_wire_formats import READ_AGUI, READ_VERCEL
 from serve.npm import run_node
 from serve.process import ServerProcess
-from serve.serving import Frame, events_of, frames, text_of
+from serve.serving import Frame, events_of, frames, text_of, wait_until
 from streamll.core.ordering import OrderCheck
 from streamll.core.wire import from_dict
 from streamll.testing import Reply
 
-LOST_SECONDS = 4.0
+LOST_SECONDS = 12.0
 """Long enough for a process that is alive to be heard on a busy machine."""
 REASONING = "because it is so"
 TEXT = "one two three four five six seven eight"
@@ -36,13 +36,21 @@ def processes(practice, log):
         process.stop()
 
 
+def begin(client, *others):
+    """Start a run; returns it when all others know of it, too."""
+    run = client.post("/runs", json={"inputs": {"question": "q"}}).json()
+    for other in others:
+        wait_until(lambda other=other: other.get(run["url"]).status_code == 200, what="the run")
+    return run
+
+
 @pytest.fixture
 def orphan(practice, processes):
     """A run whose process was killed while it wrote its answer, and a process that is alive."""
     practice.script(Reply({"reasoning": REASONING, "answer": TEXT}, hold_after=26))
     victim, survivor = processes(), processes()
     with victim.client() as client, survivor.client() as other:
-        run = client.post("/runs", json={"inputs": {"question": "q"}}).json()
+        run = begin(client, other)
         said = ""
         with other.stream("GET", run["events"]) as response:
             for frame in frames(response):
@@ -163,7 +171,7 @@ def test_a_reader_of_the_dead_run_that_was_there_all_along_gets_each_event_once(
     practice.script(Reply({"reasoning": REASONING, "answer": TEXT}, hold_after=26))
     victim, survivor = processes(), processes()
     with victim.client() as client, survivor.client() as other:
-        run = client.post("/runs", json={"inputs": {"question": "q"}}).json()
+        run = begin(client, other)
         events = []
         with other.stream("GET", run["events"]) as response:
             for frame in frames(response):
@@ -181,8 +189,8 @@ def test_a_reader_of_the_dead_run_that_was_there_all_along_gets_each_event_once(
 def test_two_processes_that_see_it_lost_at_once_end_it_once(practice, processes):
     practice.script(Reply({"reasoning": REASONING, "answer": TEXT}, hold_after=26))
     victim, *survivors = processes(), processes(), processes()
-    with victim.client() as client:
-        run = client.post("/runs", json={"inputs": {"question": "q"}}).json()
+    with victim.client() as client, survivors[0].client() as other:
+        run = begin(client, other)
     begun, ended = threading.Semaphore(0), {}
 
     def read(process):

@@ -18,7 +18,7 @@ ANSWER = "One two three four five six seven."
 
 
 @pytest.fixture
-def lm(practice):
+def lm(practice, patient_sinks):
     lm = practice.lm(num_retries=2)
     dspy.configure(lm=lm, adapter=dspy.ChatAdapter())
     return lm

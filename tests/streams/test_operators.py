@@ -74,7 +74,7 @@ def test_buffer_by_time(read):
     batches = read(streams.buffer(slow(), seconds=0.5))
     assert [item for batch in batches for item in batch] == list("abcd")
     assert len(batches) > 1  # two, or more where the first two items come half a second apart
-    assert read(streams.buffer(iter(range(10)), 4, seconds=5)) == [
+    assert read(streams.buffer(iter(range(10)), 4, seconds=60)) == [
         [0, 1, 2, 3], [4, 5, 6, 7], [8, 9],
     ]  # fmt: skip
 

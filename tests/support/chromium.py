@@ -40,7 +40,9 @@ class _Browser:
 
         self._playwright = sync_playwright().start()
         self._loop = asyncio.get_running_loop()
-        self._chromium = self._playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        self._chromium = self._playwright.chromium.launch(
+            executable_path=path, args=ARGUMENTS, timeout=120_000
+        )
         self._kept: dict[bool, Any] = {}
         self._in_use: set[bool] = set()
         atexit.register(self._stop)

@@ -93,7 +93,8 @@ def _connected(process: subprocess.Popen[str]) -> Iterator[Firefox]:
         if found := re.search(r"BiDi listening on (ws://([^:]+):(\d+))", line):
             threading.Thread(target=process.stderr.read, daemon=True).start()  # never full
             line_to = socket.create_connection((found[2], int(found[3])))  # by no proxy
-            with connect(f"{found[1]}/session", max_size=None, sock=line_to) as session:
+            address, patient = f"{found[1]}/session", {"open_timeout": BOUND, "ping_interval": None}
+            with connect(address, max_size=None, sock=line_to, **patient) as session:
                 yield Firefox(session)
             return
     raise AssertionError("Firefox ended before it could be spoken to")

@@ -17,12 +17,16 @@ import logging, sys, time, warnings
 import streamll
 from streamll.core import events as ev
 from streamll.sinks.terminal import DEFAULT as sink
+from streamll.terminal.program_output import program_output
 
 def start(name):
     sink.put(ev.RunStart(identity=ev.Identity(run_id=name), program=name))
     sink.put(ev.Status(identity=ev.Identity(run_id=name, path=(name,)), message="busy"))
     assert sink.catch_up(60)
-    time.sleep(0.2)  # it has been drawn
+    while program_output.region is None:  # until it is drawn
+        time.sleep(0.01)
+    with program_output.lock:  # and to the end of its first frame
+        pass
 
 def end(name):
     sink.put(ev.RunEnd(identity=ev.Identity(run_id=name), duration=1.2))
@@ -53,7 +57,9 @@ def test_the_bar_of_parallel_is_seen_once_at_its_end(seen):
     text = seen(
         """
         import dspy
+        from streamll.capture.run import enter
         from streamll.testing import PracticeServer
+        enter.catch_up.__defaults__ = (60.0,)  # sinks have more than a second for what is printed
         with PracticeServer(pace=0.01) as server:
             dspy.configure(lm=server.lm(cache=False))
             answer = dspy.Predict("question -> answer")

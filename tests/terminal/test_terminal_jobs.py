@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import sys
@@ -81,7 +82,8 @@ with live_lines(lambda: [f"redrawn {next(ticks)} times"]):
 
 def test_progress_lines_that_are_killed_leave_the_cursor():
     with TerminalSession(sys.executable, "-c", PROGRESS) as session:
-        session.wait_for(lambda terminal: "redrawn 3 times" in terminal.text)
+        # At least: between two looks at the screen it may be redrawn more than once.
+        session.wait_for(lambda terminal: re.search(r"redrawn ([3-9]|\d\d+) times", terminal.text))
         session.process.send_signal(signal.SIGTERM)
         session.finish()
     assert session.emulator.cursor_visible

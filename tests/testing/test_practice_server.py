@@ -324,7 +324,7 @@ def test_1000_streams_at_once(practice):
     async def everyone() -> list[bytes]:
         calls = [asyncio.ensure_future(one()) for _ in range(1000)]
         held = lambda: sum(request.held for request in practice.requests) == 1000  # noqa: E731
-        await asyncio.to_thread(practice.wait_for, held, 30)
+        await asyncio.to_thread(practice.wait_for, held, 60)
         practice.release()
         return await asyncio.gather(*calls)
 

@@ -103,7 +103,7 @@ def test_the_original_timing_is_kept_and_can_be_sped_up(practice, tmp_path):
     with record(tmp_path / "run.jsonl") as path:
         program(question=QUESTION)
     [exchange] = recorded_exchanges(path)
-    took = exchange.chunks[-1][0] - exchange.chunks[0][0]
+    took = exchange.chunks[-1][0]  # since the request: who reads late finds chunks side by side
     assert took > 0.05 * 4
     watches = {}
     for speed in (1.0, 1000.0):

@@ -38,14 +38,17 @@ def tokens(events):
 
 
 def test_its_chunks_are_kept_with_their_timing(practice, through_litellm, tmp_path):
-    practice.pace = 0.02
-    practice.script({"answer": "one two three four"})
     through_litellm()
     program = dspy.Predict(PROGRAM)
-    with record(tmp_path / "run.jsonl") as path:
-        answer = program(question=QUESTION)
-    [exchange] = recorded_exchanges(path)
-    times = [after for after, _ in exchange.chunks]
+    for pace in (0.02, 0.5):  # of chunks that come while a busy machine does not read, one is made
+        practice.pace = pace
+        practice.script({"answer": "one two three four"})
+        with record(tmp_path / "run.jsonl") as path:
+            answer = program(question=QUESTION)
+        [exchange] = recorded_exchanges(path)
+        times = [after for after, _ in exchange.chunks]
+        if len(times) > 4 and times[-1] - times[0] > 0.06:
+            break
     assert len(times) > 4
     assert times[-1] - times[0] > 0.06
     assert exchange.complete
@@ -139,7 +142,8 @@ def test_an_engines_events_are_kept_while_they_are_read(practice, tmp_path, monk
         asked = []
         for event in LiteLLMEngine(**options).stream(request):
             asked.append(event)
-            httpx.post(f"{practice.openai_url}/chat/completions", json={"messages": []})
+            url = f"{practice.openai_url}/chat/completions"
+            httpx.post(url, json={"messages": []}, timeout=60)
         return text(asked)
 
     async def ask_async():
@@ -166,7 +170,8 @@ def test_the_programs_own_requests_are_nobodys_business(practice, through_litell
             self.qa = dspy.Predict(PROGRAM)
 
         def forward(self, question):
-            found = httpx.post(served.url, json={"q": question}, trust_env=False).json()
+            asked = {"q": question}
+            found = httpx.post(served.url, json=asked, trust_env=False, timeout=60).json()
             return dspy.Prediction(answer=self.qa(question=question).answer, **found)
 
     with served:

@@ -17,7 +17,7 @@ def checked(*command: str) -> str:
     """What a checker says that finds something; empty where it finds nothing."""
     done = subprocess.run(
         [sys.executable, "-m", *command],
-        cwd=HERE, capture_output=True, text=True, timeout=280, check=False,
+        cwd=HERE, capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
@@ -50,6 +50,7 @@ def pyright(paths: list[str], folder: Path) -> str:
     return checked("basedpyright", "--project", str(config), "--pythonpath", sys.executable)
 
 
+@pytest.mark.timeout(1000)  # they read all of DSPy, on a busy machine for minutes
 @pytest.mark.parametrize("checker", [mypy, pyright])
 def test_nothing_is_wrong_with_the_public_names_and_what_is_wrong_is_found(checker, tmp_path):
     """The second, so that a checker does not find nothing because it sees nothing but ``Any``."""

@@ -54,10 +54,10 @@ def test_a_groups_dead_letters_hold_unreadable_entries(backend):
     assert sink.stop(BOUND)
     wait_until(lambda: seen and seen[-1].event_type == "run.end", BOUND, "the run behind it")
     wait_until(lambda: consumer.statistics().malformed == unreadable, BOUND, "all dead letters")
-    assert consumer.stop()
+    assert consumer.stop(BOUND)
     check_order(seen)
     assert consumer.statistics().dead_lettered == unreadable
-    dead_letters = raw_dead_letters(backend, target)
+    dead_letters = raw_dead_letters(backend, target, unreadable)
     assert len(dead_letters) == unreadable
     reasons = " ".join(letter["error"]["message"] for letter in dead_letters)
     assert "not JSON" in reasons
@@ -243,7 +243,7 @@ def test_tls_to_a_server_without_tls_is_reported(server_of, caplog, monkeypatch)
     consumer = EventConsumer(server_of("redis").url.replace("redis://", "rediss://"))
     consumer.start()  # a Redis without TLS does not answer, like one behind a dead network
     wait_until(lambda: "is it redis://?" in caplog.text, BOUND, "a warning")
-    assert consumer.stop()
+    assert consumer.stop(BOUND)
     assert "amqps://?" in fatal_consumer_error(
         server_of("rabbitmq").url.replace("amqp://", "amqps://")
     )

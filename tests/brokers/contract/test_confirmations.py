@@ -17,7 +17,8 @@ def entries(backend, target):
     """The events of each entry of the log, as JSON."""
 
     async def read():
-        source = open_source(backend.url, SourceOptions(target=target, start="beginning"))
+        options = SourceOptions(target=target, start="beginning", waits=False)
+        source = open_source(backend.url, options)
         await source.connect()
         found = []
         while bodies := [entry.body for entry in await source.read()]:

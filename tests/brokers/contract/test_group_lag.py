@@ -41,9 +41,10 @@ async def connected_source(backend, target: str, **options):
         await source.close()
 
 
-async def wait_for_lag(source, expected: int) -> None:
+async def wait_for_lag(source, *expected: int | None) -> None:
+    """Until it is one of these. RabbitMQ may not count what is on its way to a member."""
     deadline = asyncio.get_running_loop().time() + BOUND
-    while (lag := await source.lag()) != expected:
+    while (lag := await source.lag()) not in expected:
         assert asyncio.get_running_loop().time() < deadline, f"lag is {lag}, not {expected}"
         await asyncio.sleep(0.05)
 
@@ -83,10 +84,10 @@ def test_a_group_that_began_at_a_cursor_has_a_lag_once_it_has_caught_up(backend)
 
     async def main() -> None:
         async with connected_source(backend, target, start="beginning") as reader:
-            cursor = (await reader.read())[3].cursor
+            cursor = (await read_count(reader, 4))[3].cursor
         options = {"group": "g", "member": "m", "start": cursor}
         async with connected_source(backend, target, **options) as source:
-            assert await source.lag() in (6, None)
+            await wait_for_lag(source, 6, None)
             for entry in await read_count(source, 6):
                 await source.acknowledge(entry)
             await wait_for_lag(source, 0)
@@ -120,7 +121,7 @@ def test_a_consumers_statistics_have_its_groups_lag(tmp_path, server_of):
     assert consumer.statistics().handled == 0
     proceed.set()
     wait_until(lambda: consumer.statistics().lag == 0, BOUND, "it has caught up")
-    assert consumer.stop()
+    assert consumer.stop(BOUND)
 
 
 @pytest.mark.parametrize("name", ["sqlite", "redis", "redis?protocol=3", "valkey"])

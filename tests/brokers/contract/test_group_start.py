@@ -64,7 +64,7 @@ def test_members_that_start_together_share_history_and_new_events(backend):
     count = sum(map(len, runs))
     wait_until(lambda: sum(len(each) for _, each in found) >= count, BOUND, "everything")
     wait_until(lambda: all(c.statistics().lag == 0 for c, _ in found), BOUND, "acknowledged")
-    assert all(consumer.stop() for consumer, _ in found)
+    assert all(consumer.stop(BOUND) for consumer, _ in found)
     everything = [event.event_id for _, handled in found for event in handled]
     assert len(everything) == len(set(everything)) == count
     for _, handled in found:
@@ -82,12 +82,12 @@ def test_a_new_group_starts_at_a_cursor(backend):
     reader.subscribe(seen.append)
     reader.start()
     wait_until(lambda: len(seen) == 7, BOUND, "the first run")
-    assert reader.stop()
+    assert reader.stop(BOUND)
     put_all(backend, target, make_run("r2", ["b"]))
     [(member, handled)] = members(backend, target, 1, start=reader.cursor)
     put_all(backend, target, make_run("r3", ["c"]))
     wait_until(lambda: len(handled) == 14, BOUND, "the others")
-    assert member.stop()
+    assert member.stop(BOUND)
     assert set(by_run(handled)) == {"r2", "r3"}
 
 
@@ -99,11 +99,11 @@ def test_start_is_ignored_by_a_group_that_exists(backend):
     assert first.wait_connected(BOUND)
     put_all(backend, target, make_run("r2", ["b"]))
     wait_until(lambda: len(handled) == 7, BOUND, "the second run")
-    assert first.stop()
+    assert first.stop(BOUND)
     put_all(backend, target, make_run("r3", ["c"]))
     [(second, rest)] = members(backend, target, 1, start="beginning")
     wait_until(lambda: len(rest) == 7, BOUND, "the third run")
-    assert second.stop()
+    assert second.stop(BOUND)
     assert set(by_run(handled)) == {"r2"}
     assert set(by_run(rest)) == {"r3"}
 
@@ -135,18 +135,27 @@ def test_rabbitmq_deletes_the_history_queue_when_it_is_empty(rabbit):
     wait_until(lambda: queues(rabbit.url, *beside) == [None] * 3, BOUND, "only the group is left")
     put_all(rabbit, target, make_run("r3", ["c"]))
     wait_until(lambda: len(handled) == 21, BOUND, "the present")
-    assert member.stop()
+    assert member.stop(BOUND)
     assert queues(rabbit.url, group) == [0]
     check_order(handled)
 
 
 def test_rabbitmq_restarts_the_history_copy_when_the_copying_member_dies(rabbit):
     """D4: kill -9 in the middle of it; nothing is missing, and nothing twice."""
+    rabbit.url += "?heartbeat=60"  # nobody is given anything again because the machine is slow
     target = rabbit.target()
     entries = 4_000
     put_all(rabbit, target, [Status(message=str(n)) for n in range(10)])
     put_all(rabbit, target, *([make_run(f"r{n}", ["x"])[3]] for n in range(entries)))
     body = """
+        from itertools import count
+        from streamll.brokers.rabbitmq import groups
+        made, persistent = count(), groups._persistent
+        def slow(*arguments):  # it gets no further than a quarter before it is killed
+            if next(made) == 1000:
+                time.sleep(3600)
+            return persistent(*arguments)
+        groups._persistent = slow
         consumer = EventConsumer(url, target, group="g", start="beginning")
         consumer.run_sync()
     """
@@ -162,7 +171,7 @@ def test_rabbitmq_restarts_the_history_copy_when_the_copying_member_dies(rabbit)
     [(heir, handled)] = members(rabbit, target, 1)  # it asks for nothing: the group does
     wait_until(lambda: len(handled) >= entries + 10, BOUND, "everything")
     wait_until(lambda: heir.statistics().lag == 0, BOUND, "everything is acknowledged")
-    assert heir.stop()
+    assert heir.stop(BOUND)
     assert len(handled) == entries + 10
     assert len({event.event_id for event in handled}) == entries + 1
     assert heir.statistics().redelivered == 0

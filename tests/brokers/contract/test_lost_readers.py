@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
@@ -15,9 +16,11 @@ from brokers.backends import BACKENDS, backend_of, script
 from brokers.raw_log import RAW_LOGS
 from brokers.sample_runs import BOUND, check_order, make_run, read_log, text_of
 from brokers.servers import wait_until
+from streamll.brokers.send_buffer import PendingEntry
 from streamll.consumer import EventConsumer
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Identity, StreamllEvent
+from streamll.core.wire import encode_batch
 from streamll.sinks import open_sink
 
 LOST_S = 1.0
@@ -104,11 +107,12 @@ def test_handlers_are_told_and_the_log_is_as_it_was(backend, killed):
     assert sink.catch_up(BOUND)
     consumer.start()
     wait_until(lambda: [e.event_type for e in ended][-1:] == ["run.error"], BOUND, "it is closed")
-    for event in make_run("r2", ["x"]):
-        sink.put(event)
     assert sink.stop(BOUND)
+    with contextlib.closing(sink._connect()) as transport:  # whole, so that none of it is late
+        run = make_run("r2", ["x"])
+        transport.send([PendingEntry.of(run, encode_batch(run)[0])])
     wait_until(lambda: ended[-1].event_type == "run.end", BOUND, "the other run")
-    assert consumer.stop()
+    assert consumer.stop(BOUND)
     assert [event.run_id for event in ended] == ["r1", "r1", "r2", "r2"]  # and no chat
     check_lost([event for event in told if event.run_id == "r1"])
     kept = read_log(backend.url, killed, lambda events: events[-1].event_type == "run.end")
@@ -127,17 +131,17 @@ def test_tail_of_the_run_ends(backend, killed):
 
 def test_a_silent_run_that_its_process_reports_is_not_lost(backend, killed):
     """As ``streamll serve`` does, which may run a slow tool. Its end is what ends its readers."""
-    lost_s = 2 * LOST_S  # a report that is half of that old is none
+    lost_s = 8 * LOST_S  # a report that is half of that old is none, and it may be late
     consumer = EventConsumer(backend.url, killed, start=("r1", -1), lost_seconds=lost_s)
     sink = open_sink(backend.url, target=killed)
     began, events = time.monotonic(), []
 
     async def report():
-        while time.monotonic() - began < 2 * lost_s:
+        while time.monotonic() - began < 1.25 * lost_s:
             data = {"runs": ["r1"]}
             now = time.time()
             sink.put(StreamllEvent(event_type="server.alive", data=data, timestamp=now))
-            await asyncio.sleep(lost_s / 20)
+            await asyncio.sleep(0.1)
         for event in make_run("r1", ["one ", "two "])[5:]:
             sink.put(event)
 

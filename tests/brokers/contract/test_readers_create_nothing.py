@@ -80,6 +80,7 @@ def test_a_server_lists_no_runs_and_creates_no_log_for_that(backend, new_log, pr
     server = Server(create_app(dspy.Predict("question -> answer"), log=backend.url))
     try:
         with server.client() as client:
+            wait_until(lambda: "log_reachable 1" in client.get("/metrics").text)
             assert client.get("/runs").json() == {"runs": [], "more": False}
             assert client.get("/runs/r1").status_code == 404
             assert "log_reachable 1" in client.get("/metrics").text

@@ -56,7 +56,7 @@ def test_a_silent_run_is_reported_until_it_ends_and_nobody_handles_that(backend,
     consumer.start()
     wait_until(lambda: heard and heard[-1].event_type == "run.end", BOUND, "the end")
     assert sink.stop(BOUND)
-    assert consumer.stop()
+    assert consumer.stop(BOUND)
     assert [event.seq for event in heard] == list(range(8))
     assert consumer.statistics().duplicates == 0
     assert {run for runs in reports(backend.url, target) for run in runs} == {"r1"}
@@ -82,6 +82,7 @@ def test_runs_with_logs_of_their_own_are_reported_there(backend, soon):
 def test_silent_runs_of_one_log_share_a_report():
     told = []
     runs = open_runs.OpenRuns(told.append, apart=False)
+    runs._look_later = lambda: None  # it is looked when this test says so
     runs.hear([make_run(run_id, ["x"])[0] for run_id in ("r1", "r2", "r3", "r4")])
     runs._look()
     assert not told  # they have only just begun
@@ -102,6 +103,9 @@ def test_a_stopped_or_forgotten_sink_reports_nothing(soon, tmp_path):
         assert sink.catch_up(BOUND)
     assert stopped.stop(BOUND)
     assert not stopped._open_runs._runs
-    look = forgotten._open_runs._timer._callback
+    look = None
+    while look is None:  # there is none for a moment, when it has just looked
+        timer = forgotten._open_runs._timer
+        look = timer and timer._callback
     del sink, forgotten
     wait_until(lambda: look() is None, BOUND, "it is gone")

@@ -91,7 +91,7 @@ def test_writing_reading_and_groups_work_over_tls_and_socket_files(url):
     rest = read_log(url, "secure", ends(1), start=("r3", 20))
     assert [event.seq for event in rest] == list(range(21, len(runs[3])))
     wait_until(lambda: len(handled) == sum(map(len, runs)), BOUND, "the member has handled all")
-    assert member.stop()
+    assert member.stop(BOUND)
 
 
 def test_a_cut_tls_connection_neither_loses_nor_duplicates(tls):
@@ -103,14 +103,16 @@ def test_a_cut_tls_connection_neither_loses_nor_duplicates(tls):
 
     def disturb():
         in_the_middle(sink)
-        for _ in range(2):
-            wire.cut()
-            time.sleep(0.2)
-            wire.mend()
-            time.sleep(0.3)
+        wire.cut()
+        wait_until(lambda: sink.statistics().failures, BOUND, "the sink notices")
+        wire.mend()
+        time.sleep(0.3)
+        wire.cut()
+        time.sleep(0.2)
+        wire.mend()
 
-    with in_background(disturb):
-        runs = paced_runs(sink, tokens=100)
+    with in_background(disturb) as over:
+        runs = paced_runs(sink, tokens=100, until=over)
     assert sink.stop(BOUND)
     reader.wait_for_ends(len(runs))
     reader.stop()

@@ -87,7 +87,8 @@ def test_a_reader_that_is_overtaken_is_told_in_each_run(backend, target):
         raise AssertionError("unreachable")
 
     append(backend, target, [*early, *interleaved(runs[0][:2], runs[1][:2])])
-    events = asyncio.run(asyncio.wait_for(read(), 60))
+    # Some thousand entries, which RabbitMQ confirms two by two.
+    events = asyncio.run(asyncio.wait_for(read(), 300))
     assert [event for event in events if event.run_id == "r0"] == early
     for run_id in ("r1", "r2"):
         assert count_missing(backend, [e for e in events if e.run_id == run_id]) > 500

@@ -131,7 +131,7 @@ def test_hosts_that_are_all_down_are_named(caplog):
     url = f"amqp://u:secret@127.0.0.1:{free_port()},127.0.0.1:{free_port()}"
     sink = open_sink(url)
     sink.put(make_run("r1", [])[0])
-    wait_until(lambda: sink.statistics().failures, BOUND, "it has failed")
+    wait_until(lambda: sink.statistics().last_error, BOUND, "it has failed")
     told = [sink.statistics().last_error, caplog.text, consumer_warning(url, caplog)]
     discard_backlog(sink)
     for text in told:

@@ -95,8 +95,8 @@ class Log:
         for each in (self.reader, self.member):
             assert each.consumer.wait_connected(BOUND)
 
-    def play(self) -> None:
-        self.runs = paced_runs(self.sink, RUNS, tokens=100)
+    def play(self, until) -> None:
+        self.runs = paced_runs(self.sink, RUNS, tokens=100, until=until)
         assert self.sink.stop(BOUND)
 
     def wait_for_ends(self, count: int) -> None:
@@ -132,8 +132,8 @@ def test_the_leading_node_is_killed_in_the_middle_of_20_runs(cluster, in_order, 
         in_the_middle(near.sink, far.sink)
         victim.kill()
 
-    with in_background(crash), in_background(far.play):
-        near.play()
+    with in_background(crash) as crashed, in_background(lambda: far.play(crashed)):
+        near.play(crashed)
     for log in (near, far):
         log.wait_for_ends(RUNS)
         assert victim not in {cluster.leader(queue) for queue in log.queues}

@@ -97,8 +97,8 @@ def test_a_primarys_end_stops_no_shard_for_good(tmp_path):
             in_the_middle(sink)
             primaries.pop().kill()
 
-        with in_background(kill):
-            runs = paced_runs(sink, tokens=75, pace=0.02)
+        with in_background(kill) as over:
+            runs = paced_runs(sink, tokens=75, pace=0.02, until=over)
         assert sink.stop(BOUND)
         reader.wait_for_ends(len(runs))
         reader.stop()

@@ -7,7 +7,6 @@ import os
 import sqlite3
 import sys
 import textwrap
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,13 @@ import warm
 
 from brokers.backends import Backend
 from brokers.blockable import LockedFileRoute, shorten_timeouts
-from brokers.load import BackgroundReader, check_complete, check_nothing_lost, paced_runs
+from brokers.load import (
+    BackgroundReader,
+    check_complete,
+    check_nothing_lost,
+    in_background,
+    paced_runs,
+)
 from brokers.sample_runs import BOUND, by_run, check_order, ends, read_log, text_of
 from brokers.servers import wait_until
 from streamll.core.events import Status
@@ -33,13 +38,15 @@ def test_events_wait_while_another_process_locks_the_file(tmp_path, monkeypatch,
     sink = open_sink(route.url)
     reader = BackgroundReader(route.url, "streamll:events")
     assert reader.consumer.wait_connected(BOUND)
-    with ThreadPoolExecutor(1) as pool:
-        playing = pool.submit(paced_runs, sink, tokens=100)
+
+    def lock() -> None:
         wait_until(lambda: reader.events, BOUND, "the runs have begun")
         route.block()
         wait_until(lambda: sink.statistics().failures >= 2, BOUND, "it has been given up twice")
         route.free()
-        runs = playing.result(BOUND)
+
+    with in_background(lock) as over:
+        runs = paced_runs(sink, tokens=100, until=over)
     assert sink.stop(BOUND)
     reader.wait_for_ends(len(runs))
     reader.stop()
@@ -62,7 +69,8 @@ def test_a_folder_that_appears_later_gets_everything(tmp_path, caplog, what):
     assert sink.statistics().buffered > 0
     if what == "a file":
         folder.unlink()
-    (tmp_path / ("mounted" if what == "a file" else "disk")).mkdir()
+    # The sink may try in this very moment, and makes a folder that is not there.
+    (tmp_path / ("mounted" if what == "a file" else "disk")).mkdir(exist_ok=True)
     assert sink.stop(BOUND)
     check_complete(read_log(sink.destination, "streamll:events", ends(5)), runs)
     check_nothing_lost(sink)
@@ -85,12 +93,17 @@ FULL = """
             sink.put(event)
             time.sleep(0.002)
 
+    for run in runs:  # they have begun, however late the sink's thread is behind the others
+        sink.put(run.pop(0))
+    assert sink.catch_up(60)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, unlimited))
     threads = [threading.Thread(target=play, args=(run,)) for run in runs]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    while not sink.statistics().last_error:
+        time.sleep(0.01)
     told = sink.statistics()
     assert told.failures > 0 and told.buffered > 0 and told.handled > 0, told
     print(told.last_error)
@@ -110,7 +123,7 @@ def test_events_wait_while_the_disk_is_full(tmp_path):
         [sys.executable, "-c", textwrap.dedent(FULL).format(tests=tests, url=url)],
         capture_output=True,
         text=True,
-        timeout=BOUND,
+        timeout=3 * BOUND,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -26,7 +26,7 @@ sink = open_sink(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
 sink.put(Status(message="news"))
-assert sink.stop()
+assert sink.stop(60)
 """
 
 
@@ -35,7 +35,7 @@ def url(tmp_path):
     url = f"sqlite:///{tmp_path}/log.db"
     sink = open_sink(url)
     sink.put(Status(message="old"))
-    assert sink.stop()
+    assert sink.stop(60)
     return url
 
 

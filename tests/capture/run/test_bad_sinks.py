@@ -46,7 +46,7 @@ def test_the_result_and_the_other_sinks_are_as_without_it(lm, practice, sink):
     assert program("Why?").answer == good.text("answer") == ANSWER["answer"].strip()
     if isinstance(bad, Hanging):
         bad.release.set()
-        assert bad.stop()
+        assert bad.stop(60)
         assert bad.handled == len(good.events)
 
 

@@ -42,7 +42,7 @@ def closed_within_bound(request, left):
 
 
 SILENT = [Reply(REPLY, fault=Fault(stall_after=20)), Reply(REPLY, hold_after=20)]
-TALKING = Reply(REPLY, pace=0.005, packets=True)
+TALKING = Reply({"reasoning": "r " * 9000, "answer": "a"}, pace=0.005, packets=True)  # 45 s
 
 
 @pytest.mark.parametrize("reply", [*SILENT, TALKING], ids=["stalled", "held", "talking"])
@@ -212,7 +212,8 @@ def test_leaving_an_inner_stream_stops_only_the_inner_program(lm, practice, hear
 
 
 @pytest.mark.parametrize("program", [QA, AsyncQA], ids=["sync program", "async program"])
-def test_a_cancelled_stream_can_be_read_to_its_end(lm, practice, program):
+def test_a_cancelled_stream_can_be_read_to_its_end(lm, practice, program, monkeypatch):
+    monkeypatch.setattr(running, "CANCEL_GRACE_S", 60)  # a busy machine's program ends late
     practice.script(Reply(REPLY, hold_after=20))
 
     async def main():
@@ -245,7 +246,8 @@ def test_a_program_that_outlives_its_cancellation_does_not_hold_its_reader(monke
 
 
 @pytest.mark.parametrize("program", [QA, AsyncQA], ids=["sync program", "async program"])
-def test_a_run_without_a_reader(lm, practice, program):
+def test_a_run_without_a_reader(lm, practice, program, monkeypatch):
+    monkeypatch.setattr(running, "CANCEL_GRACE_S", 60)
     practice.script(REPLY, Reply(REPLY, hold_after=20))
     sink, question = Heard(), {"question": "Why?"}
 

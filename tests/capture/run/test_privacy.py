@@ -152,7 +152,7 @@ def test_a_redact_that_returns_no_event_lets_nothing_out(lm, tmp_path, caplog, r
             assert list(events) == []
             assert events.result().answer
     assert program("again").answer
-    assert sink.stop()
+    assert sink.stop(60)
     kinds = [event.event_type for event in read_jsonl(tmp_path / "log.jsonl")]
     assert (kinds[0], kinds[-1], kinds.count("run.start")) == ("run.start", "run.end", 1)
     [complaint] = [r.getMessage() for r in caplog.records if "withheld" in r.getMessage()]

@@ -76,8 +76,8 @@ async def read(stream) -> Yielded:
     return said
 
 
-def read_all(stream, timeout: float = 30) -> Yielded:
-    return asyncio.run(asyncio.wait_for(read(stream), timeout))
+def read_all(stream, timeout: float = 60) -> Yielded:
+    return asyncio.run(asyncio.wait_for(read(stream), timeout))  # it may import LiteLLM
 
 
 async def values(stream, count: int) -> list:

@@ -219,7 +219,7 @@ def test_no_further_request_after_leaving(practice, lm):
     async def main():
         stream = streamll.streamify(Program())(question="?")
         reading = asyncio.create_task(read(stream))
-        await asyncio.to_thread(inside.wait, 10)
+        await asyncio.to_thread(inside.wait, 60)
         reading.cancel()
         await asyncio.wait({reading})
 

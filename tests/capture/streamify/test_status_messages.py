@@ -362,7 +362,8 @@ def test_waiting_for_a_connection_is_announced(practice, lm):
 
 def test_ninety_paused_readers_do_not_keep_the_next_from_its_first_token(practice, lm):
     """B9: each call has a thread of its own."""
-    practice.respond(lambda request: Reply("on and on " * 3000, pace=0.01))
+    # more than may wait for a reader, and no more: ninety endless replies would take all the time
+    practice.respond(lambda request: Reply("on and on " * 3000, hold_after=300))
     streaming = streamll.streamify(dspy.Predict("question -> answer"))
 
     async def main():

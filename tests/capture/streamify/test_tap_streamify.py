@@ -98,7 +98,7 @@ def test_a_cancelled_stream_ends(practice, engine):
             super().hear(delta)
             self.cancelled = True
 
-    practice.script(Reply(CHAT_REPLY * 5, packets=True, pace=0.002))
+    practice.script(Reply(CHAT_REPLY * 5, packets=True, hold_after=5))  # not over before
     with tapped(Stopping):
         error = failure_of(practice.lm(engine=engine), asynchronous=True)
     assert isinstance(error, Unwind)

@@ -42,7 +42,7 @@ def address(practice):
 
 
 def test_a_request_is_streamed_and_its_plain_reply_rebuilt(practice, notes, address):
-    reply = httpx2.post(address, json=QUESTION)
+    reply = httpx2.post(address, json=QUESTION, timeout=60)
     assert practice.requests[-1].streaming
     assert isinstance(reply, httpx2.Response)
     assert reply.json()["choices"][0]["message"]["content"] == notes.text_so_far == TEXT
@@ -50,7 +50,7 @@ def test_a_request_is_streamed_and_its_plain_reply_rebuilt(practice, notes, addr
 
 
 async def ask_async(address):
-    async with httpx2.AsyncClient() as client:
+    async with httpx2.AsyncClient(timeout=60) as client:
         return await client.post(address, json=QUESTION)
 
 
@@ -62,7 +62,7 @@ def test_asynchronous_requests_as_well(practice, notes, address):
 
 def test_requests_of_others_are_not_touched(practice, address):
     with tapped():
-        reply = httpx2.post(address, json=QUESTION)
+        reply = httpx2.post(address, json=QUESTION, timeout=60)
     assert reply.headers["content-type"] == "application/json"
     assert not practice.requests[-1].streaming
 

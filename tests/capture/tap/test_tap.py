@@ -431,7 +431,8 @@ def test_requests_of_others_are_not_touched(practice):
     asked = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
     with tapped():
         practice.lm(engine="litellm")("Hi")
-        reply = httpx.post(f"{practice.openai_url}/chat/completions", json=asked)
+        address = f"{practice.openai_url}/chat/completions"
+        reply = httpx.post(address, json=asked, timeout=60)
     assert reply.headers["content-type"] == "application/json"
     assert not practice.requests[-1].streaming
 
@@ -460,8 +461,8 @@ def test_litellms_own_retries_are_attempts(practice):
     with tapped():
         with below_litellm.Tee(Guarded(notes), practice, "openai/m").entered():
             with pytest.raises(httpx.RemoteProtocolError):
-                httpx.post(address, json=asked)
-            reply = httpx.post(address, json=asked)
+                httpx.post(address, json=asked, timeout=60)
+            reply = httpx.post(address, json=asked, timeout=60)
     assert reply.json()["choices"][0]["message"]["content"] == notes.text_so_far == TEXT
     assert (notes.attempts, len(notes.failures)) == (2, 1)
 

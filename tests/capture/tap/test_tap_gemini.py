@@ -137,7 +137,7 @@ def test_litellms_gemini_is_tapped_below_it(gemini):
     with tapped():
         address = f"http://127.0.0.1:{gemini.server_port}/v1beta/models/g:generateContent?key=k"
         with below_litellm.Tee(Guarded(notes), gemini, "gemini/g").entered():
-            reply = httpx.post(address, json={"contents": []})
+            reply = httpx.post(address, json={"contents": []}, timeout=60)
     assert reply.json() == gemini.reply
     assert notes.text_so_far == "Wait."
     assert [call[2] for call in notes.of("tool_call")] == ["search", "look"]

@@ -20,6 +20,14 @@ from serve.serving import wait_until
 DOCS = Path(__file__).parents[3] / "docs" / "proxy.md"
 PROGRAM = 'import dspy\nqa = dspy.Predict("question -> answer")\n'
 BOUND = 60
+PATIENT = f"""
+from streamll.serve import runner
+from streamll.serve.routes import answers
+runner.LOGGED_S = answers.HEARD_S = {BOUND}.0
+"""
+"""A run that has been started is in the log, so that the other servers have it, and what comes of
+an answer is told: on a busy machine both may take longer than a server waits by default.
+"""
 
 
 def documented(heading):
@@ -82,7 +90,7 @@ class Fleet:
     """``members`` server processes and the nginx before them, as docs/proxy.md has it."""
 
     def __init__(self, folder, log, model_url, members=3, program=PROGRAM):
-        (folder / "qa.py").write_text(program)
+        (folder / "qa.py").write_text(PATIENT + program)
         self.log = log
         self.members = [Member(folder, log, model_url) for _ in range(members)]
         for member in self.members:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import dspy
 import httpx
 import pytest
@@ -21,6 +23,7 @@ from streamll.flow.coalesce import coalesce
 from streamll.serve import create_app
 
 BOUND = 60
+connect = functools.partial(ws.connect, open_timeout=BOUND)
 WORDS = [f"word{n}é " if n % 5 else f"🎉\n{n} " for n in range(60)]
 
 
@@ -67,7 +70,7 @@ def sse(server, query):
 
 
 def socket(server, query):
-    with ws.connect(f"ws://127.0.0.1:{server.port}/runs/r1/ws?{query}", max_queue=None) as messages:
+    with connect(f"ws://127.0.0.1:{server.port}/runs/r1/ws?{query}", max_queue=None) as messages:
         return [(message, None) for message in messages]
 
 
@@ -101,7 +104,8 @@ def test_a_place_in_the_middle_of_a_merged_token(served):
 
 
 def test_only_the_native_format_has_it(served):
-    answer = httpx.get(f"{served.url}/runs/r1/events?format=vercel&compact=1", trust_env=False)
+    address = f"{served.url}/runs/r1/events?format=vercel&compact=1"
+    answer = httpx.get(address, trust_env=False, timeout=BOUND)
     assert answer.status_code == 400
     assert "without compact, or for 'native'" in answer.json()["error"]
     with pytest.raises(ConfigurationError, match="without compact"):
@@ -121,7 +125,7 @@ def test_own_routes_send_it(practice, lm, serve):
     server = serve(Starlette(routes=[Route("/ask", ask), WebSocketRoute("/ws", talk)]))
     with server.client() as client, client.stream("GET", "/ask") as response:
         over_sse = [frame.data for frame in frames(response)]
-    with ws.connect(f"ws://127.0.0.1:{server.port}/ws") as messages:
+    with connect(f"ws://127.0.0.1:{server.port}/ws") as messages:
         over_ws = list(messages)
     for got in (over_sse, over_ws):
         assert any(data[0] == "[" for data in got)

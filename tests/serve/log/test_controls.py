@@ -28,7 +28,7 @@ def documented(run_id):
 
 def append(path, body):
     """What a program does that does not know streamll."""
-    with sqlite3.connect(path) as log:
+    with sqlite3.connect(path, timeout=60) as log:
         log.execute(
             "INSERT INTO streamll_entries (target, run_id, written_at, body) VALUES (?, ?, ?, ?)",
             ("streamll:events", None, time.time(), body.encode()),

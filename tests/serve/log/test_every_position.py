@@ -109,7 +109,8 @@ async def sse(port, path, place=None):
 async def ws(port, path, place=None):
     """The same over a WebSocket: the reader knows its place by the events."""
     address = f"ws://127.0.0.1:{port}{path}" + (f"?after={place}" if place else "")
-    async with async_ws.connect(address, max_queue=None) as socket:
+    waits = {"open_timeout": BOUND, "ping_timeout": BOUND}
+    async with async_ws.connect(address, max_queue=None, **waits) as socket:
         async for message in socket:
             event = json.loads(message)
             place = f"{event['run_id']}:{event['seq'] + event.get('count', 1) - 1}"

@@ -16,6 +16,7 @@ from streamll.core.wire import decode_entry
 from streamll.serve import create_app
 from streamll.serve.log.run_log import RunLog
 from streamll.sinks import open_sink
+from streamll.testing import Reply
 
 WORDS = " ".join(f"word{n}" for n in range(60))
 
@@ -51,7 +52,7 @@ def test_a_log_that_is_away_is_reported_and_waited_for(lm, not_yet_there, serve,
 
 def test_a_run_is_resumed_elsewhere_and_cancelled_from_there(practice, lm, log, serve):
     practice.pace = 0.01
-    practice.script({"answer": WORDS}, {"answer": WORDS * 20})
+    practice.script({"answer": WORDS}, Reply({"answer": WORDS * 20}, hold_after=200))
     program = dspy.Predict("question -> answer")
     here, there = (serve(create_app(program, log=log)) for _ in range(2))
     with here.client() as client, there.client() as other:
@@ -67,7 +68,9 @@ def test_a_run_is_resumed_elsewhere_and_cancelled_from_there(practice, lm, log, 
         assert text_of([*(f.event for f in had), *rest]) == WORDS
         assert text_of(events_of(other, run["events"])) == WORDS
         assert other.get(run["url"]).json()["status"] == "ended"
-        assert run["run_id"] in [each["run_id"] for each in other.get("/runs").json()["runs"]]
+        wait_until(  # which follows the log beside those that read it
+            lambda: run["run_id"] in [each["run_id"] for each in other.get("/runs").json()["runs"]]
+        )
         run = client.post("/runs", json=asked).json()
         with client.stream("GET", run["events"]) as response:
             coming = frames(response)
@@ -100,4 +103,6 @@ def test_a_late_reader_decodes_few_entries_of_others(log, monkeypatch):
         return [item.event async for items in history for item in items]
 
     assert asyncio.run(read()) == run
-    assert len(decoded) < 30
+    # One for each read, and RabbitMQ may hand them over in small parts; without looking at how they
+    # begin it were all 300.
+    assert len(decoded) < 150

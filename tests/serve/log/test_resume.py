@@ -25,6 +25,7 @@ from streamll.brokers.opening import open_sink
 from streamll.core import events as ev
 from streamll.serve import create_app
 
+BOUND = 60
 CUTS = 500 if THOROUGH else 60
 TOKENS = [f"t{n}é " if n % 7 else f"\n🎉{n} " for n in range(120)]
 TEXT = "".join(TOKENS)
@@ -84,7 +85,9 @@ async def read_ws(url, path, place, stop_after):
     events = []
     query = "" if place is None else f"?after={place}"
     address = f"{url.replace('http', 'ws')}{path}{query}"
-    async with async_ws.connect(address, max_queue=None) as socket:  # a full queue delays its close
+    waits = {"open_timeout": BOUND, "ping_timeout": BOUND}
+    # A full queue delays its close.
+    async with async_ws.connect(address, max_queue=None, **waits) as socket:
         with contextlib.suppress(Exception):
             async for message in socket:
                 event = json.loads(message)
@@ -139,7 +142,8 @@ SERVE = """
 import sys, uvicorn
 from streamll.serve import create_app
 def program(question): return question
-uvicorn.run(create_app(program, log=sys.argv[1]), port=int(sys.argv[2]), log_level="warning")
+app = create_app(program, log=sys.argv[1])
+uvicorn.run(app, port=int(sys.argv[2]), log_level="warning", timeout_keep_alive=60)
 """
 
 
@@ -167,7 +171,7 @@ def processes(common_log):
         return False
 
     for url in urls:
-        wait_until(lambda url=url: answers(url), 30, "a server's start")
+        wait_until(lambda url=url: answers(url), BOUND, "a server's start")
     yield urls
     for child in children:
         child.terminate()
@@ -218,7 +222,7 @@ def test_a_live_run_cut_anywhere(processes, common_log, kind):
 
     writer.start()
     try:
-        with httpx.Client(base_url=processes[0], trust_env=False) as client:
+        with httpx.Client(base_url=processes[0], trust_env=False, timeout=BOUND) as client:
             for name in names:
                 wait_until(lambda n=name: client.get(f"/runs/{n}").status_code == 200)
         asyncio.run(cut())

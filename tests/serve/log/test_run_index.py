@@ -48,6 +48,8 @@ def test_a_new_process_lists_what_the_log_has(practice, lm, serve, any_log, qa):
         runs = [asked(client) for _ in range(3)]
         for run_id in runs:
             events_of(client, f"/runs/{run_id}/events")
+        # Who reads the log itself may have a run's end before the list has.
+        wait_until(lambda: {each["status"] for each in listed(client)} == {"ended"})
         before = listed(client)
     first.stop()
     with serve(create_app(qa, log=any_log)).client() as client:
@@ -142,7 +144,7 @@ def test_the_list_needs_a_token_that_permits_everything(practice, lm, serve, log
         only_this = {"authorization": f"Bearer {run['token']}"}
         assert client.get("/runs").status_code == 401
         assert client.get("/runs", headers=only_this).status_code == 401
-        assert [each["run_id"] for each in listed(client)] == [run["run_id"]]
+        wait_until(lambda: [each["run_id"] for each in listed(client)] == [run["run_id"]])
 
 
 def test_a_log_that_is_away_has_no_list(lm, serve, qa, tmp_path, monkeypatch):

@@ -34,7 +34,8 @@ def read_everything(server, run):
             return answer.status_code, [{**each, "timestamp": 0} for each in told]
 
     def socket():
-        with ws.connect(f"ws://127.0.0.1:{server.port}{run['websocket']}") as opened:
+        address = f"ws://127.0.0.1:{server.port}{run['websocket']}"
+        with ws.connect(address, open_timeout=60) as opened:
             return list(opened)
 
     reads = {

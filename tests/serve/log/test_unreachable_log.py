@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import sqlite3
 import time
@@ -28,6 +29,7 @@ from streamll.testing import Reply
 WORDS = " ".join(f"word{n}" for n in range(60))
 SIGNATURE = "question -> answer"
 AWAY_SECONDS = 0.5
+connect = functools.partial(ws.connect, open_timeout=60)
 
 
 @pytest.fixture
@@ -91,7 +93,7 @@ def test_a_log_that_is_down_is_503_and_one_that_came_back_serves(
         assert refused(client.get("/ask")) == "the log cannot be read"
         again = {"last-event-id": f"{'a' * 32}:3"}
         assert refused(client.get("/ask", headers=again)) == "the log cannot be read"
-        with ws.connect(f"ws://127.0.0.1:{server.port}/ws") as socket:
+        with connect(f"ws://127.0.0.1:{server.port}/ws") as socket:
             assert rest_of(socket) == []
             assert (socket.protocol.close_code, socket.protocol.close_reason) == (
                 1013,
@@ -156,7 +158,7 @@ def test_a_stream_whose_log_goes_away_ends_with_an_error_and_is_resumed(
 
 
 def test_a_log_that_is_away_for_a_moment_is_waited_for(practice, lm, broker, serve, monkeypatch):
-    monkeypatch.setattr(open_streams, "AWAY_S", 30.0)
+    monkeypatch.setattr(open_streams, "AWAY_S", 300.0)  # a broker may take its time to start
     held(practice)
     broker.start()
     had = []
@@ -206,7 +208,7 @@ def test_a_websocket_closes_with_try_again_later_while_the_log_is_away(practice,
     held(practice)
     broker.start()
     server = serve(routes(broker.url))
-    with ws.connect(f"ws://127.0.0.1:{server.port}/ws") as socket:
+    with connect(f"ws://127.0.0.1:{server.port}/ws") as socket:
         while "word5" not in socket.recv(timeout=60):
             pass
         broker.stop()
@@ -232,7 +234,7 @@ def test_every_route_answers_503_while_the_log_is_away(practice, lm, broker, ser
         assert error.event["event_type"] == "stream.error"
         refused(client.get(run["events"], headers={"last-event-id": had[-1].id}))
         refused(client.get(run["url"]))
-        with ws.connect(f"ws://127.0.0.1:{server.port}{run['websocket']}") as socket:
+        with connect(f"ws://127.0.0.1:{server.port}{run['websocket']}") as socket:
             assert rest_of(socket) == []
             assert socket.protocol.close_code == 1013, "a browser that reads this comes back later"
         refused(client.post("/runs", json={"inputs": {"question": "q"}}))
@@ -270,7 +272,8 @@ def test_a_run_that_the_log_takes_late_is_there_for_who_asks(practice, lm, log, 
     with serve(app).client() as client, ThreadPoolExecutor(1) as pool:
         first = client.post("/runs", json={"inputs": {"question": "q"}}).json()
         assert text_of(events_of(client, first["events"])) == WORDS
-        with contextlib.closing(sqlite3.connect(log.removeprefix("sqlite:///"))) as other:
+        path = log.removeprefix("sqlite:///")
+        with contextlib.closing(sqlite3.connect(path, timeout=60)) as other:
             other.execute("BEGIN IMMEDIATE")  # nobody else writes
             late = client.post("/runs", json={"inputs": {"question": "q"}}).json()
             wait_until(lambda: late["run_id"] not in app.service.runner.running, what="its end")

@@ -11,7 +11,10 @@ def main(log, model_url, lost_seconds):
     import uvicorn
 
     import streamll
-    from streamll.serve import Limits, create_app
+    from streamll.serve import Limits, create_app, runner
+
+    # Who was cut at once may be back before a busy machine's log has the run of the thread.
+    runner.CHAT_APPEARS_S = 30.0
 
     class Agent(dspy.Module):
         """Plans, runs a tool that fails, and answers at its second attempt."""
@@ -42,7 +45,9 @@ def main(log, model_url, lost_seconds):
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         print(listening.getsockname()[1])
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
+        config = uvicorn.Config(
+            app, log_level="warning", timeout_graceful_shutdown=5, timeout_keep_alive=60
+        )
         uvicorn.Server(config).run(sockets=[listening])
 
 

@@ -92,8 +92,11 @@ def auth(connection):
 
 
 @pytest.fixture
-def fleet(serve, log):
+def fleet(serve, log, monkeypatch):
     """Two servers of one log. What still waits for an answer when they stop is not waited for."""
+    monkeypatch.setattr("streamll.serve.routes.answers.HEARD_S", 60)  # however busy the machine
+    # A program that asks at once has done so before the log has the name of its thread.
+    monkeypatch.setattr("streamll.serve.runner.CHAT_APPEARS_S", 30)
     streamll.configure(include=["tools", "outputs"])
     programs, limits = {"mails": Mails(), "asks": Asks()}, Limits(drain_seconds=0)
     options = {"log": log, "auth": auth, "secret": "s", "limits": limits}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from serve.serving import Frame
 from streamll.serve import create_app, run_token
 
 TOKEN = "secret-token-of-the-server"
+connect = functools.partial(ws.connect, open_timeout=60)
 
 
 class Asks(dspy.Module):
@@ -35,7 +37,10 @@ def until(socket, kind):
     return event
 
 
-def test_a_websocket_answers_at_any_process_for_who_may(serve, log):
+def test_a_websocket_answers_at_any_process_for_who_may(serve, log, monkeypatch):
+    # However busy the machine: the other process knows the run, and hears what came of an answer.
+    monkeypatch.setattr("streamll.serve.runner.LOGGED_S", 60)
+    monkeypatch.setattr("streamll.serve.routes.answers.HEARD_S", 60)
     options = {"log": log, "secret": "s", "tokens": [TOKEN]}
     one, two = (serve(create_app({"asks": Asks()}, **options)) for _ in range(2))
     key = {"authorization": f"Bearer {TOKEN}"}
@@ -49,11 +54,11 @@ def test_a_websocket_answers_at_any_process_for_who_may(serve, log):
         assert "seq" not in told
         return told["data"]
 
-    with ws.connect(address + run_token("s", run["run_id"])) as socket:
+    with connect(address + run_token("s", run["run_id"])) as socket:
         asked = until(socket, "question")["question_id"]
         refused = say(socket, type="answer", question_id=asked, value=3)
         assert (refused["status"], refused["error"]) == (403, "you may not answer this run")
-    with ws.connect(address + run["answer_token"]) as socket:
+    with connect(address + run["answer_token"]) as socket:
         asked = until(socket, "question")["question_id"]
         named = {"question_id": asked}
         for wrong in (
@@ -70,7 +75,7 @@ def test_a_websocket_answers_at_any_process_for_who_may(serve, log):
         assert say(socket, type="decline", question_id=asked)["status"] == 200
         late = say(socket, type="answer", question_id=asked, value=3)
         assert (late["status"], late["outcome"]) == (409, "withdrawn")
-        with ws.connect(f"ws://127.0.0.1:{one.port}/runs/{run['run_id']}/ws?token={TOKEN}") as here:
+        with connect(f"ws://127.0.0.1:{one.port}/runs/{run['run_id']}/ws?token={TOKEN}") as here:
             until(here, "answer")
             sure = until(here, "question")["question_id"]
             here.send(json.dumps({"type": "answer", "question_id": sure, "value": True}))

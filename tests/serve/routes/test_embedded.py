@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import time
 from urllib.parse import quote
@@ -28,6 +29,7 @@ from streamll.testing import Reply
 
 WORDS = " ".join(f"word{n}" for n in range(60))
 SIGNATURE = "question -> answer"
+connect = functools.partial(ws.connect, open_timeout=60)
 
 
 def app_for(program, **options):
@@ -71,8 +73,7 @@ def test_a_route_streams_a_program(practice, lm, serve):
 
 
 def test_starlette_does_too_and_tokens_come_while_the_model_talks(practice, lm, serve):
-    practice.pace = 0.02
-    practice.script({"answer": WORDS})
+    practice.script(Reply({"answer": WORDS}, hold_after=20))  # it has not said everything
     program = Blocking()
     app = Starlette(
         routes=[Route("/ask", lambda request: streamll.sse_response(program, question="q"))]
@@ -96,7 +97,7 @@ def test_leaving_stops_the_provider(practice, lm, serve, program, kind):
             next(f for f in frames(response) if f.event["event_type"] == "token")
         watch = Stopwatch()
     else:
-        with ws.connect(f"ws://127.0.0.1:{server.port}/ws?question=q") as socket:
+        with connect(f"ws://127.0.0.1:{server.port}/ws?question=q") as socket:
             while json.loads(socket.recv(timeout=60))["event_type"] != "token":
                 pass
         watch = Stopwatch()
@@ -211,7 +212,7 @@ def test_the_version_that_an_ag_ui_client_declares_is_minded(practice, lm, serve
     body = AGUI_ASK if version is None else {**AGUI_ASK, "protocolVersion": version}
     server = serve(posted_app(dspy.Predict(SIGNATURE)))
     address = f"ws://127.0.0.1:{server.port}/agui?body={quote(json.dumps(body))}"
-    with ws.connect(address) as socket:
+    with connect(address) as socket:
         told = [json.loads(socket.recv(timeout=60))]
         while told[-1]["type"] != "TEXT_MESSAGE_CONTENT":
             told.append(json.loads(socket.recv(timeout=60)))
@@ -263,7 +264,7 @@ def test_a_body_that_is_none_of_the_wire_is_refused(practice, lm, serve, form, b
     assert answer.status_code == 400
     assert what in answer.json()["error"]
     address = f"ws://127.0.0.1:{server.port}/{form}?body={quote(json.dumps(body))}"
-    with ws.connect(address) as socket, pytest.raises(ConnectionClosed) as closed:
+    with connect(address) as socket, pytest.raises(ConnectionClosed) as closed:
         socket.recv(timeout=60)
     assert closed.value.rcvd.code == 1008
     assert not practice.requests
@@ -346,12 +347,12 @@ def test_a_websocket_streams_closes_and_resumes(practice, lm, serve, log):
     practice.script({"answer": WORDS})
     server = serve(app_for(dspy.Predict(SIGNATURE), log=log))
     address, had = f"ws://127.0.0.1:{server.port}/ws?question=q", []
-    with ws.connect(address) as socket:
+    with connect(address) as socket:
         while sum(e["event_type"] == "token" for e in had) < 5:
             had.append(json.loads(socket.recv(timeout=60)))
     last = had[-1]
     place = f"{last['run_id']}:{last['seq'] + last.get('count', 1) - 1}"
-    with ws.connect(f"{address}&after={place}") as socket:
+    with connect(f"{address}&after={place}") as socket:
         rest = [json.loads(message) for message in socket]
         assert socket.protocol.close_code == 1000
     assert text_of([*had, *rest]) == WORDS
@@ -366,7 +367,7 @@ def test_a_websocket_client_that_cancels_gets_the_end_of_the_run(
     practice.pace = 0.02
     practice.script(Reply({"answer": WORDS * 10}, hold_after=20 if silent else ()))
     server = serve(app_for(program()))
-    with ws.connect(f"ws://127.0.0.1:{server.port}/ws?question=q") as socket:
+    with connect(f"ws://127.0.0.1:{server.port}/ws?question=q") as socket:
         events = []
         while not events or events[-1]["event_type"] != "token":
             events.append(json.loads(socket.recv(timeout=60)))
@@ -396,7 +397,7 @@ def test_a_cancelled_websocket_ends_in_its_format(practice, lm, serve, form, end
     practice.pace = 0.02
     practice.script({"answer": WORDS * 10})
     server = serve(app_for(dspy.Predict(SIGNATURE), format=form))
-    with ws.connect(f"ws://127.0.0.1:{server.port}/ws?question=q") as socket:
+    with connect(f"ws://127.0.0.1:{server.port}/ws?question=q") as socket:
         while "word1" not in socket.recv(timeout=60):
             pass
         socket.send('{"type": "cancel"}')
@@ -447,7 +448,7 @@ def test_settings_and_context_are_those_of_the_route(practice, serve, log, kept)
 def test_the_context_of_a_websocket_is_on_its_events(practice, lm, serve):
     practice.script({"answer": "yes"})
     server = serve(app_for(dspy.Predict(SIGNATURE), context={"chat": "c1"}))
-    with ws.connect(f"ws://127.0.0.1:{server.port}/ws?question=q") as socket:
+    with connect(f"ws://127.0.0.1:{server.port}/ws?question=q") as socket:
         events = [json.loads(message) for message in socket]
     assert {event["context"]["chat"] for event in events} == {"c1"}
 
@@ -471,7 +472,7 @@ def test_a_socket_may_be_accepted_already_to_read_the_question_from_it(practice,
     server = serve(app)
     for kept in (False, True):
         practice.script({"answer": WORDS})
-        with ws.connect(f"ws://127.0.0.1:{server.port}/ws") as socket:
+        with connect(f"ws://127.0.0.1:{server.port}/ws") as socket:
             socket.send(json.dumps({"q": "Why?", "kept": kept}))
             told = [json.loads(message) for message in socket]
         assert told[-1]["event_type"] == "run.end"
@@ -485,7 +486,7 @@ def test_coarse_text_is_sent_in_small_pieces(practice, lm, serve, form):
     server = serve(app_for(dspy.Predict(SIGNATURE), format=form, smooth="word"))
     with server.client() as client, client.stream("GET", "/ask?question=q") as response:
         body = "".join(response.iter_text())
-    with ws.connect(f"{server.url.replace('http', 'ws')}/ws?question=q") as socket:
+    with connect(f"{server.url.replace('http', 'ws')}/ws?question=q") as socket:
         messages = "".join(f"{message}\n" for message in socket)
     for said in (body, messages):
         said = said.partition('"RUN_FINISHED"')[0]  # which has the whole result once more

@@ -13,7 +13,7 @@ import streamll
 from serve.process import ServerProcess
 from serve.routes import own_routes
 from serve.routes.test_embedded import SIGNATURE, WORDS, app_for
-from serve.serving import events_of, frames
+from serve.serving import events_of, frames, wait_until
 from streamll.testing import Reply
 
 CLOSING = {
@@ -80,7 +80,9 @@ def test_a_process_that_is_told_by_hand_serves_on_elsewhere(practice, lm, serve,
         else:
             other = ServerProcess(log, practice.url)
             with other.client() as at_other:
-                run_id = at_other.post("/runs", json={"inputs": {"question": "q"}}).json()["run_id"]
+                run = at_other.post("/runs", json={"inputs": {"question": "q"}}).json()
+                run_id = run["run_id"]
+                wait_until(lambda: "started_at" in at_other.get(run["url"]).json())  # in the log
             headers = {"last-event-id": f"{run_id}:-1"}
         with client.stream("GET", "/ask?question=q", headers=headers) as response:
             got = frames(response)

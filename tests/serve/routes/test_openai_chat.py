@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import typing
 
 import dspy
@@ -31,6 +32,18 @@ def client_of(server, **options):
         base_url=f"{server.url}/v1", max_retries=0, timeout=60,
         http_client=httpx.Client(trust_env=False), **{"api_key": "none", **options},
     )  # fmt: skip
+
+
+def leave_once_it_has_asked(practice, server, path, body):
+    """Ask the server, and leave when its program has asked the model: however late that is."""
+    content = json.dumps(body).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(content)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall(head.encode() + content)
+        practice.wait_for_requests(1)
 
 
 @pytest.fixture

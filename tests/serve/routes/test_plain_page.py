@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from chromium import launched
 
+from streamll.testing import Reply
+
 EXAMPLES = Path(__file__).parents[3] / "examples"
 WORDS = " ".join(f"word{n}" for n in range(80))
 
@@ -63,12 +65,12 @@ def test_it_is_thirty_lines():
 
 
 def test_tokens_appear_while_the_model_talks(page, server, practice):
-    practice.pace = 0.02
-    practice.script({"reasoning": "Because.", "answer": WORDS})
+    practice.script(Reply({"reasoning": "Because.", "answer": WORDS}, hold_after=40))
     page.goto(server.url)
     page.click("button")
     wait_for(page, "word3")
     assert practice.requests[0].finished_at is None
+    practice.release()
     wait_for(page, "run.end")
     assert answer_of(page) == WORDS
 

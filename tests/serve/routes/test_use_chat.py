@@ -34,7 +34,8 @@ console.log(JSON.stringify({posts, error: chat.error?.message, messages: chat.me
 
 def talk(package, url, *questions, **options):
     given = {"url": url, "questions": questions, **options}
-    return run_node(USE_CHAT + SHOWN_PARTS + TALK, given, place=ai_packages(package))
+    script, place = USE_CHAT + SHOWN_PARTS + TALK, ai_packages(package)
+    return run_node(script, given, timeout=300, place=place)
 
 
 def search(query: str) -> str:
@@ -106,6 +107,11 @@ def texts(answer):
     return "".join(each["delta"] for each in told if each["type"] == "text-delta")
 
 
+def wait_for_the_end(client):
+    """Until this server knows that the latest run has ended: before, it may read it in the log."""
+    wait_until(lambda: client.get("/runs").json()["runs"][0]["status"] == "ended")
+
+
 @pytest.mark.parametrize("chat", ["c1", "é/50% x"])
 def test_each_program_has_chats_of_its_own(two, chat):
     here, there = two
@@ -127,6 +133,7 @@ def test_who_was_cut_gets_the_end_and_who_had_it_does_not_get_it_twice(two):
     with here.client() as client, there.client() as other:
         assert texts(client.post("/ai/qa", json=asked("c1"))) == "a"
         assert client.get("/ai/qa/c1/stream").status_code == 204
+        wait_for_the_end(other)
         assert texts(other.get("/ai/qa/c1/stream")) == "a"  # for all it knows
         assert other.get("/ai/qa/c1/stream").status_code == 204
         assert texts(other.get("/ai/qa/c1/stream?after=-1")) == "a"
@@ -140,10 +147,13 @@ def test_a_run_that_is_long_over_is_nothing_to_come_back_to(two, monkeypatch):
     here, there = two
     with here.client() as client, there.client() as other:
         client.post("/ai/qa", json=asked("c1"))
+        wait_for_the_end(other)
         assert other.get("/ai/qa/c1/stream").status_code == 204
 
 
-def test_any_process_stops_the_run_of_a_chat(practice, two):
+def test_any_process_stops_the_run_of_a_chat(practice, two, monkeypatch):
+    # The run's first event is in the log before the name of its chat is.
+    monkeypatch.setattr("streamll.serve.runner.CHAT_APPEARS_S", 30)
     here, there = two
     practice.script(Reply({"draft": "d", "answer": "a"}, hold_after=0))
     with here.client() as client, there.client() as other:

@@ -39,6 +39,7 @@ async function told({id, urls, answers, url, more}) {
     for (let open = answers.lapses; open;) {
       const {questions = []} = await (await fetch(`${url}/runs/${run_id}`)).json();
       open = questions.some((each) => each.question_id === question_id);
+      await new Promise((done) => setTimeout(done, 50));
     }
     if (answers.elsewhere) {
       await fetch(`${url}/runs/${run_id}/answers`, {method: 'POST',
@@ -86,15 +87,17 @@ class Mails(dspy.Module):
         self.mail = dspy.Tool(send_mail)
 
     async def aforward(self, question):
-        limit = {"timeout": 1, "default": False} if question == "lapses" else {}
+        # Long enough for a page to be told of the question before that.
+        limit = {"timeout": 8, "default": False} if question == "lapses" else {}
         sent = await streamll.approve(self.mail, **limit).acall(to="ada")
         more = await streamll.ask_async("More?", schema=Literal["yes", "no"])
         return dspy.Prediction(answer=f"{sent}; {more}")
 
 
 @pytest.fixture
-def fleet(serve, log, request):
+def fleet(serve, log, request, monkeypatch):
     """Two servers of one log, for pages of one version."""
+    monkeypatch.setattr("streamll.serve.routes.answers.HEARD_S", 60)  # however busy the machine
     streamll.configure(include=["tools", "outputs"])
     version = getattr(request, "param", None)
     yield [serve(create_app(Mails(), log=log, ai_version=version)) for _ in range(2)]

@@ -14,6 +14,14 @@ from streamll.serve import create_app
 MEDIA = {"color_scheme", "reduced_motion"}
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """Whoever starts a run finds it in the list, and a search reads all texts, however late."""
+    monkeypatch.setattr("streamll.serve.runner.LOGGED_S", 60.0)
+    for name in ("SEARCH_S", "RUN_S"):
+        monkeypatch.setattr(f"streamll.serve.log.search.{name}", 60.0)
+
+
 @pytest.fixture(scope="module")
 def browser():
     with launched() as browser:
@@ -81,4 +89,25 @@ def wait_text(page, field, text):
     )
 
 
-__all__ = ["shown_text", "wait_text", "wait_until"]
+def hear_said(page):
+    """Keep what the page says in passing: it takes that back before a late test looks."""
+    page.evaluate(
+        """() => { window.heardSaid = []; const said = document.querySelector("#said");
+        new MutationObserver(() => heardSaid.push(said.textContent))
+            .observe(said, { childList: true }); }"""
+    )
+
+
+def wait_said(page, text):
+    page.wait_for_function("(text) => heardSaid.some((said) => said.startsWith(text))", arg=text)
+
+
+def wait_read(page):
+    """Until the run that was chosen is read to its end and drawn. Until its first picture the page
+    shows the one before, and that one's state.
+    """
+    page.wait_for_function("() => streamll.page.player()?.over")
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+__all__ = ["hear_said", "shown_text", "wait_read", "wait_said", "wait_text", "wait_until"]

@@ -29,6 +29,9 @@ class Line:
                 server = socket.create_connection(("127.0.0.1", self.to))
                 pair = (client, server)
                 self._pairs.append(pair)
+                if not self._up:  # it was cut meanwhile
+                    self._end(*pair)
+                    continue
                 threading.Thread(target=self._carry, args=pair, daemon=True).start()
 
     def _carry(self, client, server):

@@ -36,12 +36,13 @@ def test_the_page_is_shown_in_a_cell(practice, open_page, site):
         wait_text(frame, "answer", "Paris")
         page.goto("about:blank")
         notebook.stop()
-        framed = httpx.get(url, trust_env=False).headers
+        framed = httpx.get(url, trust_env=False, timeout=60).headers
     web_view.shared_web_view().stop()
     assert "frame-ancestors 'self' http://localhost:* " in framed["content-security-policy"]
     assert " *" not in framed["content-security-policy"]
     assert "x-frame-options" not in framed
-    served = httpx.get(f"{site(dspy.Predict('q -> a')).url}/", trust_env=False).headers
+    url = f"{site(dspy.Predict('q -> a')).url}/"
+    served = httpx.get(url, trust_env=False, timeout=60).headers
     assert "frame-ancestors 'none'" in served["content-security-policy"]
     assert served["x-frame-options"] == "DENY"
 

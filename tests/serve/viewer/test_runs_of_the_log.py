@@ -41,7 +41,8 @@ def test_after_a_restart_the_page_lists_and_shows_what_has_run(practice, served,
     practice.script({"answer": "Paris"}, {"answer": "Rome"})
     url = served().url
     for _ in range(2):
-        run = httpx.post(f"{url}/runs", json={"inputs": {"question": "q"}}, trust_env=False).json()
+        asked = {"json": {"inputs": {"question": "q"}}, "trust_env": False, "timeout": 60}
+        run = httpx.post(f"{url}/runs", **asked).json()
         httpx.get(f"{url}{run['events']}", trust_env=False, timeout=60)  # to its end
     page = open_page(served().url)
     page.wait_for_function("() => document.querySelectorAll('#runs li').length === 2")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dspy
-from viewer.conftest import wait_until
 
 LEFT = """() => { localStorage.left = sessionStorage.left = document.cookie = "left=1"; window.open("about:blank"); }"""
 FOUND = """() => [localStorage.left ?? null, sessionStorage.left ?? null, document.cookie, innerWidth,
@@ -18,9 +17,10 @@ def test_a_page_that_was_used_before_is_as_good_as_new(browser, site):
         heard = []
         page.on("console", lambda message: heard.append(message.text))
         page.goto(server.url)
-        page.evaluate(LEFT)
+        with page.context.expect_page():
+            page.evaluate(LEFT)
         assert page.evaluate(FOUND) == ["left=1", "left=1", "left=1", 390, True]
-        wait_until(lambda: len(page.context.pages) == 2)
+        assert len(page.context.pages) == 2
     assert page.url == "about:blank"
     with browser.page() as again:
         assert again is page

@@ -8,7 +8,7 @@ import dspy
 import httpx
 import pytest
 from profiles import THOROUGH
-from viewer.conftest import shown_text, wait_text, wait_until
+from viewer.conftest import shown_text, wait_read, wait_text, wait_until
 
 import streamll
 from streamll.core.events import (
@@ -104,7 +104,7 @@ def test_the_stop_button_closes_the_provider(site, practice, open_page):
     page = open_page(site(dspy.Predict("question -> answer")).url)
     page.fill("textarea[name=question]", "Tell me")
     page.keyboard.press("Control+Enter")
-    wait_text(page, "answer", "word0")
+    wait_text(page, "answer", "word0 word1")
     page.click("#stop")
     practice.requests[0].wait_closed(timeout=60)
     page.wait_for_selector("#status[data-status=cancelled]")
@@ -357,14 +357,14 @@ def test_tokens_are_known_or_marked_as_an_estimate(report):
 
 
 def test_a_replay_plays_to_its_end_and_can_be_paused(report):
-    page = report(long_run(300, seconds=1.5))
+    page = report(long_run(300, seconds=10))  # 40 s at a quarter: it is paused before its end
     ended(page)
     page.select_option("#speed", "0.25")
     page.click("#play")
     page.wait_for_function("() => document.querySelector('#status').dataset.status === 'running'")
     page.click("#play")
     page.wait_for_selector("#play[aria-label=Play]")
-    assert 0 <= page.evaluate("streamll.page.player().at") <= 1.5
+    assert 0 <= page.evaluate("streamll.page.player().at") <= 10
     page.select_option("#speed", "20")
     page.click("#play")
     ended(page)
@@ -434,6 +434,7 @@ def test_on_a_phone_the_list_and_the_run_are_pages_of_their_own(site, practice, 
     start(server, question="What does a pencil cost, and why?")
     page = open_page(server.url, **PHONE)
     page.wait_for_selector("#runs button")
+    page.wait_for_selector("#form textarea")  # which moves the list
     assert not page.is_visible("#run")
     assert no_wider_than_the_screen(page)
     page.tap("#runs button")
@@ -442,7 +443,7 @@ def test_on_a_phone_the_list_and_the_run_are_pages_of_their_own(site, practice, 
     assert not page.is_visible("#runs")
     assert no_wider_than_the_screen(page)
     page.tap("#back")
-    assert page.is_visible("#runs")
+    page.wait_for_selector("#runs")
 
 
 def test_everything_can_be_done_with_the_keyboard(site, practice, open_page):
@@ -540,7 +541,7 @@ def test_watch_in_the_browser_shows_programs_of_this_process(practice, open_page
         assert not page.is_visible("#stop")
     told = capfd.readouterr().err
     assert told.count("streamll: watch at http://127.0.0.1:") == 1
-    refused = httpx.get(f"{url.partition('#')[0]}runs", trust_env=False)
+    refused = httpx.get(f"{url.partition('#')[0]}runs", trust_env=False, timeout=60)
     assert refused.status_code == 401
     page.goto("about:blank")
     web_view.shared_web_view().stop()
@@ -555,7 +556,8 @@ def test_the_viewer_loads_nothing_from_elsewhere(site, open_page):
     page.wait_for_selector("#form textarea")
     wait_until(lambda: any(url.endswith("/runs") for url in asked))
     assert all(url.startswith((server.url, "data:")) for url in asked)
-    policy = httpx.get(server.url, trust_env=False).headers["content-security-policy"]
+    answer = httpx.get(server.url, trust_env=False, timeout=60)
+    policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert json.dumps(policy).count("unsafe-inline") == 1  # for styles only
 
@@ -594,9 +596,9 @@ def test_a_finished_run_opens_at_its_top_and_space_plays_it(site, practice, open
     ended(page)
     page.keyboard.press("Escape")
     page.click("#runs button")
+    wait_read(page)
     ended(page)
     page.wait_for_function("run.scrollHeight > 1.5 * run.clientHeight")  # all of it is drawn
-    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     assert page.evaluate("run.scrollTop") == 0
     assert page.locator("#timeline .turn").all_text_contents() == [
         "turn 2",

@@ -6,6 +6,7 @@ import json
 
 import dspy
 import pytest
+from viewer.conftest import wait_read
 
 from serve.runs import Scribe
 from streamll.serve.report import report_html
@@ -162,9 +163,15 @@ def test_it_can_be_seen_as_it_was_written_and_copied(site, practice, open_page):
     assert "**a**" in tags
 
     def copied(selector):
+        page.evaluate(  # it says so for a second and a half, which may be over when the test looks
+            """(selector) => { window.labels = []; const button = document.querySelector(selector);
+            new MutationObserver(() => labels.push(button.textContent))
+                .observe(button, { childList: true }); }""",
+            selector,
+        )
         page.focus(selector)
         page.keyboard.press("Enter")
-        page.wait_for_function("() => [...document.querySelectorAll('.copy')].some((b) => b.textContent === 'Copied')")  # fmt: skip
+        page.wait_for_function("() => labels.includes('Copied')")
         return page.evaluate("navigator.clipboard.readText()")
 
     assert copied(f"{ANSWER} .codeblock .copy").startswith("def f(x):\n")
@@ -172,12 +179,14 @@ def test_it_can_be_seen_as_it_was_written_and_copied(site, practice, open_page):
     assert json.loads(copied(".field[data-field=tags] > .tools .copy")) == ["**a**", "b"]
     page.keyboard.press("Escape")
     page.click("#runs button")
+    wait_read(page)
     page.wait_for_selector(f"{ANSWER} .md table")
     page.keyboard.press("m")
     page.wait_for_selector(f"{ANSWER} .text:not(.md)")
     assert page.text_content(f"{ANSWER} .text") == REPORT.strip()
     assert page.inner_html(".field[data-field=tags] .text") == tags
     page.reload()
+    wait_read(page)
     page.wait_for_selector(f"{ANSWER} .source[aria-pressed=true]")
     assert page.text_content(f"{ANSWER} .text") == REPORT.strip()
     assert page.evaluate("streamll.vendor === undefined"), "loaded only where it is needed"

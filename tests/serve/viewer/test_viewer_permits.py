@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dspy
+from viewer.conftest import hear_said, wait_said
 
 from serve.serving import frames
 from streamll.serve import Permit, bearer_token
@@ -27,10 +28,8 @@ def test_the_page_shows_a_persons_runs_and_says_what_is_not_permitted(practice, 
     other = open_page(f"{server.url}/#token=bert")
     other.wait_for_selector("#no-runs:not([hidden])")
     page = open_page(f"{server.url}/#token=reader&run={run['run_id']}")
+    hear_said(page)
     page.locator("#stop").click()
-    page.wait_for_function(
-        "() => document.querySelector('#said').textContent === "
-        "'It goes on: you may not stop this run.'"
-    )
+    wait_said(page, "It goes on: you may not stop this run.")
     assert page.get_attribute("#status", "data-status") == "running"
     assert other.locator("#runs li").count() == 0

@@ -92,11 +92,12 @@ def test_each_kind_of_answer_has_its_form(open_run):
     page, server, _ = open_run(program, viewport={"width": 390, "height": 800})
     page.goto(server.url)
     page.locator("#runs .dot[data-status=asking]").wait_for()
+    page.locator("#form .primary").wait_for()  # which moves the list
     page.locator("#runs button").click()
     ask_form(page).get_by_role("button", name="Yes").focus()
     page.keyboard.press("Enter")
     outcome(page, 1)
-    assert page.locator("#status").text_content() == "waits for an answer"
+    page.locator("#status", has_text="waits for an answer").wait_for()  # the next question's
     ask_form(page).get_by_role("button", name="<img").click()
     outcome(page, 2)
     asked = ask_form(page)

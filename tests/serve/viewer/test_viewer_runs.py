@@ -9,7 +9,7 @@ import dspy
 import pytest
 from msgspec.structs import replace
 from profiles import THOROUGH
-from viewer.conftest import shown_text, wait_text, wait_until
+from viewer.conftest import hear_said, shown_text, wait_said, wait_text, wait_until
 
 import streamll
 from serve.runs import CALL, ROOT, Scribe
@@ -150,8 +150,9 @@ def test_a_link_leads_to_a_run_at_a_moment_and_back(served, open_page):
     wait_text(page, "answer", "Thirty ")
     page.wait_for_function("() => document.querySelector('#moment').textContent.startsWith('350')")
     assert shown_text(page, "answer") == "Thirty "
+    hear_said(page)
     page.keyboard.press("y")
-    page.wait_for_function("() => document.querySelector('#said').textContent")
+    wait_said(page, "The link")
     link = page.evaluate("navigator.clipboard.readText()")
     assert link == f"{served}/#run={'a' * 32}&at=0.35"
     page.keyboard.press("l")
@@ -172,9 +173,7 @@ def test_a_link_leads_to_a_run_at_a_moment_and_back(served, open_page):
     wait_text(page, "answer", "no ")
     page.click("#more summary")
     page.click("#copy-id")
-    page.wait_for_function(
-        "() => document.querySelector('#said').textContent.startsWith('The run')"
-    )
+    wait_said(page, "The run")
     assert page.evaluate("navigator.clipboard.readText()") == "b" * 32
 
 
@@ -200,11 +199,12 @@ def test_a_run_is_run_again_with_its_inputs(site, practice, open_page):
             run = client.post("/runs", json={"program": "qa", "inputs": {"question": question}})
             client.get(run.json()["events"])
     page = open_page(server.url, **PHONE)
+    page.wait_for_selector("#form select")  # which moves the list
     page.tap("#runs button >> nth=1")
-    page.tap("#again")
+    page.tap("#again")  # a browser makes a click of a tap a moment later
+    page.wait_for_function("() => document.activeElement.name === 'question'")
     assert page.input_value("#form select") == "qa"
     assert page.input_value("[name=question]") == "one"
-    assert page.evaluate("document.activeElement.name") == "question"
     page.fill("[name=question]", "one more")
     page.keyboard.press("Control+Enter")
     wait_text(page, "answer", "to one more")
@@ -213,7 +213,7 @@ def test_a_run_is_run_again_with_its_inputs(site, practice, open_page):
     page.keyboard.press("Escape")
     page.locator("#runs button").nth(1).tap()
     page.tap("#again")
-    assert "only the beginning" in page.text_content("[id='problem-question']")
+    page.locator("[id='problem-question']", has_text="only the beginning").wait_for()
 
 
 def test_every_kind_of_input_is_filled_in_again(site, practice, open_page):
@@ -243,6 +243,7 @@ def test_every_kind_of_input_is_filled_in_again(site, practice, open_page):
 def test_a_run_is_taken_along_as_events_and_as_a_report(served, open_page, tmp_path):
     page = open_page(f"{served}/#run={'c' * 32}")
     wait_text(page, "answer", "them")
+    page.wait_for_selector("#status[data-status=ended]")  # all its events are there
     page.focus("#more summary")
     page.keyboard.press("Enter")
     with page.expect_download() as lines:

@@ -7,6 +7,7 @@ import json
 import dspy
 import pytest
 from msgspec.structs import replace
+from viewer.conftest import wait_until
 
 from serve.runs import PLAN, RUNS, Scribe
 from streamll.core import events as ev
@@ -71,6 +72,7 @@ def test_a_list_of_objects_is_a_table_that_grows(site, practice, open_page):
     page.keyboard.press("Control+Enter")
     practice.wait_for_requests(1)[0].wait_held()
     page.wait_for_selector(".field[data-field=findings] td.now, .field[data-field=findings] .now")
+    wait_until(lambda: len(table(page, "findings")) == 3, what="the second row")
     rows = table(page, "findings")
     assert rows[0] == ["title", "severity", "line"]
     assert rows[1] == ["Unused import", "low", "3"]

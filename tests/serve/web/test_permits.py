@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from streamll.testing import Reply
 
 TOKEN = "secret-token-of-the-server"
 WORDS = " ".join(f"word{n}" for n in range(60))
+connect = functools.partial(ws.connect, open_timeout=60)
 NOBODY = frozenset({"GET /healthz"})
 """Answered to anybody."""
 
@@ -47,6 +49,12 @@ async def auth(connection):
         case "slow":
             await asyncio.Event().wait()
     return None
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """A run is in the log when its id is returned, however long a busy machine takes for that."""
+    monkeypatch.setattr("streamll.serve.runner.LOGGED_S", 60)
 
 
 def as_(name):
@@ -139,6 +147,13 @@ def test_every_operation_is_for_those_whom_its_rule_names(fleet):
         assert client.post("/agui/qa", json=agent("t")).status_code == 200
         response = client.post("/v1/responses", json={"model": "qa", "input": "q"}).json()["id"]
         assert events_of(client, f"{run}/events")[-1]["event_type"] == "run.end"
+    with there.client(headers=as_("reader")) as client:
+
+        def knows_their_ends():
+            runs = client.get("/runs").json()["runs"]
+            return [each["status"] for each in runs] == ["ended"] * 4
+
+        wait_until(knows_their_ends, what="the end of all runs at the other process")
     table = rows(run, response)
     routes = there._uvicorn.config.app.app.router.routes
     assert {*table} | WEBSOCKETS == {" ".join(each) for each in operations_in(routes)}
@@ -176,7 +191,7 @@ def test_every_operation_is_for_those_whom_its_rule_names(fleet):
 
 def refused(server, path, name):
     with pytest.raises(websockets.exceptions.InvalidStatus) as caught:
-        ws.connect(f"ws://127.0.0.1:{server.port}{path}", additional_headers=as_(name))
+        connect(f"ws://127.0.0.1:{server.port}{path}", additional_headers=as_(name))
     return caught.value.response.status_code == 403
 
 
@@ -196,12 +211,12 @@ def test_who_may_only_see_a_run_cannot_stop_it_by_any_way(fleet, practice):
             for name in ("bert", "nobody", "broken"):
                 assert refused(there, f"/runs/{run['run_id']}/ws", name)
             socket = f"ws://127.0.0.1:{there.port}/runs/{run['run_id']}/ws"
-            with ws.connect(socket, additional_headers=as_("reader")) as reading:
+            with connect(socket, additional_headers=as_("reader")) as reading:
                 assert json.loads(reading.recv(timeout=60))["event_type"] == "run.start"
                 reading.send('{"type": "cancel"}')
                 reading.send("what comes behind it has been heard as well")
             assert other.get(run["url"], headers=as_("anna")).json()["status"] == "running"
-            with ws.connect(f"{socket}?token={run['token']}") as holding:
+            with connect(f"{socket}?token={run['token']}") as holding:
                 holding.send('{"type": "cancel"}')
                 assert [each.event for each in coming][-1]["event_type"] == "run.cancelled"
 

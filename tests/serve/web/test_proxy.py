@@ -104,7 +104,8 @@ def test_the_documented_settings_carry_websockets(practice, lm, serve, proxied, 
     practice.script({"answer": WORDS})
     app = create_app(dspy.Predict("question -> answer"), log=log, hosts=["127.0.0.1"])
     proxy = proxied(serve(app).port, location=documented())
-    with httpx.Client(base_url=proxy.url, trust_env=False) as client:
+    with httpx.Client(base_url=proxy.url, trust_env=False, timeout=60) as client:
         run = client.post("/runs", json={"inputs": {"question": "q"}}).json()
-    with ws.connect(f"ws://127.0.0.1:{proxy.port}{run['websocket']}") as socket:
+    address = f"ws://127.0.0.1:{proxy.port}{run['websocket']}"
+    with ws.connect(address, open_timeout=60) as socket:
         assert text_of([json.loads(message) for message in socket]) == WORDS
