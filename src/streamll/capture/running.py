@@ -88,6 +88,7 @@ class ProgramRun(Background):
         )
         self.value: Any = None
         self.ended = False
+        self._is_overdue = False  # its stream was ended without it: what it does now is too late
         self._deadline: Timer | None = None
         self._must_end_at = 0.0
         self.error: BaseException | None = None
@@ -164,9 +165,12 @@ class ProgramRun(Background):
         timers.at(time.monotonic() + grace(timeout.limit), self._end_without_program)
 
     def _end_without_program(self) -> None:
-        if not self.ended:
-            if self.scope.parent is None and self.scope.reason is not None:
-                self.scope.run.fail(self.scope, self.scope.reason)
+        if self.ended:
+            return
+        reason, self._is_overdue = self.scope.reason, True
+        if self.scope.parent is None and reason is not None:
+            self._is_overdue = self.scope.run.fail(self.scope, reason)
+        if self._is_overdue:  # else it has just ended by itself, and closes its channel
             self.channel.close()
 
     def leave(self) -> None:
@@ -189,7 +193,7 @@ class ProgramRun(Background):
 
     def raise_error(self) -> None:
         """Raise what ended the program, unless it succeeded and was read to its end."""
-        if self.ended and self.error is None and not self.left:
+        if self.ended and self.error is None and not (self.left or self._is_overdue):
             return
         unwound = isinstance(self.error, (Unwind, asyncio.CancelledError))
         ours = self.scope.reason or self.scope.stopped or timeout_behind(self.error)

@@ -162,7 +162,7 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
             hide_callback(exception, frame.instance)
             call.abandon(type(exception).__name__)
         run.ended(call, failed=exception is not None)
-        event = _publish(
+        _publish(
             frame, ev.LMEnd, call.owner,
             model=call.model, duration=time.monotonic() - frame.started,
             cached=cached, streamed=call.streamed and not cached,
@@ -171,8 +171,6 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
             **call.used(failed=exception is not None), **call.response,
             **({} if cached else call.times()),
         )  # fmt: skip
-        if isinstance(event, ev.LMEnd):
-            run.usage.add_call(event)
         if exception is None:
             _publish_status("lm_end", frame, outputs)
 

@@ -46,6 +46,8 @@ def start_evaluation(frame: Frame, inputs: Inputs) -> dict[str, Any]:
 def end_evaluation(frame: Frame, outputs: Any) -> dict[str, Any]:
     """The fields of its ``EvaluateEnd``, but for what every call has."""
     done = frame.progress
+    with done.order:  # an example is told of before this end, or not at all
+        done.is_over = True
     score = None if outputs is None else number_of(getattr(outputs, "score", outputs))
     return {"score": score, "done": done.done, "failed": done.failed}
 

@@ -156,16 +156,18 @@ class Attempts:
     async def _sleep(self, seconds: float) -> None:
         """Wait, unless the call is ended meanwhile."""
         call = self._call
-        if isinstance(self._waits, Blocking):
-            interrupted = threading.Event()
-            call.connected(interrupted.set)
-            interrupted.wait(seconds)
-        else:
-            loop, ended = asyncio.get_running_loop(), asyncio.Event()
-            call.connected(lambda: loop.call_soon_threadsafe(ended.set))
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(ended.wait(), seconds)
-        call.disconnected()
+        try:
+            if isinstance(self._waits, Blocking):
+                interrupted = threading.Event()
+                call.connected(interrupted.set)
+                interrupted.wait(seconds)
+            else:
+                loop, ended = asyncio.get_running_loop(), asyncio.Event()
+                call.connected(lambda: loop.call_soon_threadsafe(ended.set))
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(ended.wait(), seconds)
+        finally:  # also of a wait that is cancelled: its loop may be closed when the run is left
+            call.disconnected()
 
     def _ask_permission(self, breaker: CircuitBreaker) -> None:
         """A new call fails fast; a retry already under way waits until the breaker half-opens.

@@ -135,8 +135,11 @@ class AttemptFields:
     def _end(self, field: str, finish_reason: str | None, *, complete: bool) -> None:
         if finish_reason is not None:
             self._token(self._released[field], field, "", finish_reason)
-        length = self._released[field].length
-        self._publish(FieldEnd, field=field, length=length, complete=complete)
+        so_far = self._released[field]
+        self._run.publish(
+            FieldEnd, self._scope, self._identity, so_far,
+            field=field, length=so_far.length, complete=complete,
+        )  # fmt: skip
 
     def _begin(self, field: str) -> None:
         typed: TypedField | None = TranslatedField()
@@ -145,7 +148,9 @@ class AttemptFields:
         self._released[field] = ReleasedText(typed)
         if self._scope.guards:
             self._run.begin_field(self._scope, self._identity, field, self._fields.form_of(field))
-        self._publish(FieldStart, field=field)
+        self._run.publish(
+            FieldStart, self._scope, self._identity, self._released[field], field=field
+        )
 
     def _start(self, field: str) -> None:
         self._begin(field)
@@ -158,11 +163,8 @@ class AttemptFields:
             self._run.saw_token()
         self._run.publish_token(
             self._scope, self._identity, field, token,
-            so_far.tokens, so_far.length, finish_reason, self._cached,
+            so_far, finish_reason, self._cached,
         )  # fmt: skip
-        so_far.tokens += 1
-        so_far.parts.append(token)
-        so_far.length += len(token)
 
     def _change(self, field: str, changes: Sequence[Change]) -> None:
         for pointer, value, state, append in changes:

@@ -21,6 +21,7 @@ class Evaluation:
         self.failed = 0
         self._failure_score = failure_score
         self._sum: float | None = 0.0  # unknown once a score is no number
+        self.is_over = False  # its end is told: a thread may still be at an example that it gave up
         self.order = threading.Lock()
         self._places: dict[int, deque[int]] = defaultdict(deque)  # an example may be there twice
         for index, example in enumerate(examples):
@@ -32,10 +33,10 @@ class Evaluation:
         """One more is done: what an ``EvaluateExample`` says of all.
 
         ``None`` if it was done before, as DSPy runs an example again where it is slow, or is none: a
-        metric may have an executor of its own.
+        metric may have an executor of its own. Or if the evaluation is over.
         """
         places = self._places.get(id(example))
-        if not places:
+        if self.is_over or not places:
             return None
         index = places.popleft()
         self.done += 1

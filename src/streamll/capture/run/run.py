@@ -36,7 +36,8 @@ UNFINISHED = "Unfinished"
 
 CapturedCall = Any  # a ``run.scope.Scope``
 Leaving = tuple[Event, CapturedCall]
-OpenCall = Any  # a ``reply.lm_call.LMCall``; both stand on this module
+OpenCall = Any  # a ``reply.lm_call.LMCall``
+OpenText = Any  # a ``reply.attempt_fields.ReleasedText``; all three stand on this module
 
 
 class Run:
@@ -59,6 +60,7 @@ class Run:
         self.lock = threading.RLock()
         self._next_seq = itertools.count().__next__
         self._open_frames: dict[str, Frame] = {}  # whose start has been told, and no end
+        self._open_fields: dict[int, tuple[OpenText, CapturedCall, Identity, str]] = {}  # likewise
         self._open_calls: dict[int, OpenCall] = {}
         self._open_traces: dict[str, tuple[ev.TraceStart, CapturedCall]] = {}
         self._connections: dict[int, tuple[CapturedCall, Callable[[], object]]] = {}
@@ -108,21 +110,27 @@ class Run:
         kind: type[Event],
         scope: CapturedCall,
         identity: Identity,
-        frame: Frame | None = None,
+        part: Frame | OpenText | None = None,
         /,
         **own: Any,
     ) -> Event | None:
         """Create an event and deliver it; ``None`` after the run's end.
 
-        ``frame``: the call that this event starts or ends, which the run's end closes in between.
+        ``part``: the call or text that this event starts or ends, which the run's end closes in between.
         """
         with self.lock:
             if self.closed:
                 return None
-            if frame is not None and kind.opens in CALLS:
-                self._open_frames[frame.call_id] = frame
-            elif frame is not None and kind.closes in CALLS:
-                self._open_frames.pop(frame.call_id, None)
+            if part is None:
+                pass
+            elif kind.opens in CALLS:
+                self._open_frames[part.call_id] = part
+            elif kind.closes in CALLS:
+                self._open_frames.pop(part.call_id, None)
+            elif kind.opens == "field":
+                self._open_fields[id(part)] = part, scope, identity, own["field"]
+            elif kind.closes == "field":
+                self._open_fields.pop(id(part), None)
             event = kind(
                 seq=self._next_seq(),
                 timestamp=now(),
@@ -130,6 +138,8 @@ class Run:
                 context=get_context(),
                 **own,
             )
+            if isinstance(event, ev.LMEnd):  # here: no other's end, nor the run's, comes between
+                self.usage.add_call(event)
             if self.guarding is None:
                 self._deliver(event, scope)
                 return event
@@ -143,15 +153,21 @@ class Run:
         identity: Identity,
         field: str,
         token: str,
-        index: int,
-        offset: int,
+        so_far: OpenText,
         finish_reason: str | None,
         cached: bool,
     ) -> None:
-        """``publish`` for tokens, without its keyword arguments, which would cost a third more."""
+        """``publish`` for tokens, without its keyword arguments, which would cost a third more.
+
+        It is counted here: the run's end, which tells the length, is before both or after.
+        """
         with self.lock:
             if self.closed:
                 return
+            index, offset = so_far.tokens, so_far.length
+            so_far.tokens += 1
+            so_far.parts.append(token)
+            so_far.length += len(token)
             context = get_context()
             place: tuple[str, int, int] | tuple[()] | None = None
             if (guarding := self.guarding) is not None and token:
@@ -371,12 +387,13 @@ class Run:
     def succeed(self, scope: CapturedCall, outputs: Any) -> None:
         self._close(scope, ev.RunEnd, outputs=included("outputs", outputs, as_mapping))
 
-    def fail(self, scope: CapturedCall, error: BaseException) -> None:
+    def fail(self, scope: CapturedCall, error: BaseException) -> bool:
+        """End the run with an error; False if it has ended already."""
         name, message = describe(error)
         partial = self.partial()
-        if isinstance(error, GuardStopped) and error is self._outermost.reason:
+        if isinstance(error, GuardStopped) and error is scope.reason:  # else another run's
             partial = {**partial, **error.partial}  # of calls, too, that had ended by then
-        self._close(scope, ev.RunError, error_type=name, message=message, partial=partial)
+        return self._close(scope, ev.RunError, error_type=name, message=message, partial=partial)
 
     def cancel(self, scope: CapturedCall) -> None:
         self._close(scope, ev.RunCancelled, partial=self.partial())
@@ -388,7 +405,7 @@ class Run:
             merged.update(call.partial())
         return merged
 
-    def _close(self, scope: CapturedCall, kind: type[Event], **own: Any) -> None:
+    def _close(self, scope: CapturedCall, kind: type[Event], **own: Any) -> bool:
         with self.lock:
             if (questions := self.asked) is not None:
                 questions.end()
@@ -396,6 +413,9 @@ class Run:
                 self.abandon_checks()
             for call in reversed(list(self._open_calls.values())):
                 call.abandon(UNFINISHED)
+            for text, inner, identity, field in reversed(list(self._open_fields.values())):
+                own_end = {"field": field, "length": text.length, "complete": False}
+                self.publish(ev.FieldEnd, inner, identity, text, **own_end)
             for frame in reversed(list(self._open_frames.values())):
                 self._close_frame(frame)
             for start, inner in reversed(list(self._open_traces.values())):
@@ -410,13 +430,15 @@ class Run:
                 "waited": 0.0 if questions is None else questions.waited,
                 **self.usage.of_run(),
             }
-            self.publish(kind, scope, self.identity, **own, **totals)
+            is_first = self.publish(kind, scope, self.identity, **own, **totals) is not None
             self.closed = True
             self.frames.clear()
             self._open_frames.clear()
+            self._open_fields.clear()
             self._connections.clear()
         if self.settling is not None:
             self.settling.tell()
+        return is_first
 
     def _close_frame(self, frame: Frame) -> None:
         """Close a call that outlived the program (``dspy.Parallel`` leaves stragglers behind)."""
@@ -429,9 +451,7 @@ class Run:
             )  # fmt: skip
             if what == "lm" and frame.lm_calls:
                 own |= frame.lm_calls[0].used(failed=True)
-            event = self.publish(kind, frame.scope, frame.identity(self.run_id), **own)
-            if isinstance(event, ev.LMEnd):
-                self.usage.add_call(event)
+            self.publish(kind, frame.scope, frame.identity(self.run_id), **own)
 
 
 def as_mapping(outputs: Any) -> Any:

@@ -55,7 +55,8 @@ class Settling:
             try:
                 self._run.call_token_hooks(event, scope)
             finally:
-                self._is_telling = False
+                with self._run.lock:  # who has just seen it set is among the waiters by now
+                    self._is_telling = False
         if self._waiters:
             self.wake()
 

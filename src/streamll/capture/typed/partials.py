@@ -18,6 +18,7 @@ from streamll.capture.run.options import check_fields
 from streamll.capture.typed.field import is_prose
 from streamll.capture.typed.partial_form import LISTS, partial_form
 from streamll.core.events import (
+    CALLS,
     Event,
     FieldCorrected,
     FieldEnd,
@@ -138,6 +139,16 @@ class PartialReader(Generic[T]):
         )
 
 
+class _Given:
+    """What was given of one call's list."""
+
+    __slots__ = ("items", "next")
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []  # as they were written
+        self.next = 0  # the index in this attempt
+
+
 class ItemReader(Generic[T]):
     """Reads each element of a list once, when it is complete.
 
@@ -157,45 +168,44 @@ class ItemReader(Generic[T]):
         self._validate: Callable[[Any], T] = pydantic.TypeAdapter(
             Any if item_type is None else item_type
         ).validate_python
-        self._call: str | None = None
-        self._given: list[Any] = []  # of this call, as they were written
-        self._next = 0  # the index in this attempt
+        self._given: dict[str | None, _Given] = {}  # by call: several may be under way at once
 
     def read(self, event: Event) -> Sequence[T]:
         """The elements that this event completes."""
-        if isinstance(event, LMSuperseded) and event.call_id == self._call:
-            self._next = 0
+        if isinstance(event, LMSuperseded) and event.call_id in self._given:
+            self._given[event.call_id].next = 0
+        elif event.closes in CALLS:
+            self._given.pop(event.call_id, None)
         partial = self._partials.read(event)
         if partial is None:
             return ()
-        if event.call_id != self._call:
-            self._call, self._given, self._next = event.call_id, [], 0
-        return list(self._complete(partial))
+        given = self._given.setdefault(event.call_id, _Given())
+        return list(self._complete(partial, given))
 
-    def _complete(self, partial: Partial[Any]) -> Iterator[T]:
+    def _complete(self, partial: Partial[Any], given: _Given) -> Iterator[T]:
         items = part_of(partial.value, self._pointer)
         if isinstance(items, (set, frozenset)):  # the program's; it is not shown before
             items = list(items)
         if not isinstance(items, (list, tuple)):
             return
         is_final = partial.is_final
-        while self._next < len(items):
-            if not is_final and partial.state_of(*self._pointer, self._next) != COMPLETE:
+        while given.next < len(items):
+            if not is_final and partial.state_of(*self._pointer, given.next) != COMPLETE:
                 return
-            item = items[self._next]
+            item = items[given.next]
             try:
                 typed = item if is_final and self._is_declared else self._validate(item)
             except pydantic.ValidationError:
                 if not is_final:
                     return
                 typed = item
-            index, self._next = self._next, self._next + 1
-            if index < len(self._given):
-                if is_final or self._given[index] == item:
+            index, given.next = given.next, given.next + 1
+            if index < len(given.items):
+                if is_final or given.items[index] == item:
                     continue
-                self._given[index] = item
+                given.items[index] = item
             else:
-                self._given.append(item)
+                given.items.append(item)
             yield typed
 
 
