@@ -14,7 +14,7 @@ from dspy import lm15
 from brokers.servers import wait_until
 from streamll import services
 from streamll.chat.turns import tool_request
-from streamll.core.errors import ConfigurationError, StreamTimeout
+from streamll.core.errors import ConfigurationError, StreamCancelled, StreamTimeout
 from streamll.operations import (
     StreamingChat,
     communicate,
@@ -429,6 +429,59 @@ def test_a_cancelled_wait_for_a_turn_leaves_no_trace(session, practice):
 
     assert run(three()) == "third"
     assert [text for _, text, _ in kept(session)] == ["first", "one", "third", "third"]
+
+
+def test_a_stream_that_is_closed_in_line_leaves_no_trace(session, practice):
+    turns = session.branch("main").turns
+    turns.take()
+    turn = communicate_stream(session, "main", {"instruction": "Hello"})
+    raised = []
+
+    def read():
+        try:
+            next(turn)
+        except StreamCancelled as error:
+            raised.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    wait_until(lambda: turns._slots._waiting, LIMIT, "a reader in line")
+    turn.close()
+    turns.give()
+    reader.join(LIMIT)
+    assert len(raised) == 1
+    assert kept(session) == []
+    assert practice.requests == []
+    practice.script("free")
+    assert communicate_sync(session, "main", {"instruction": "Next"}) == "free"
+
+
+def test_a_stream_that_another_task_closes_in_line_leaves_no_trace(session, practice):
+    turns = session.branch("main").turns
+
+    async def close_in_line():
+        turns.take()
+        turn = communicate_stream(session, "main", {"instruction": "Hello"})
+        reading = asyncio.ensure_future(turn.__anext__())
+        await asyncio.sleep(0)  # it is in line now
+        await turn.aclose()
+        turns.give()
+        with pytest.raises(StreamCancelled):
+            await reading
+
+    run(close_in_line())
+    assert kept(session) == []
+    assert practice.requests == []
+
+
+def test_a_branch_that_is_removed_during_a_turn_is_free_afterwards(session, practice):
+    practice.script(TEXT)
+    turn = communicate_stream(session, "main", {"instruction": "Hello"})
+    next(turn)
+    branch = session.branches.unregister("main")
+    with pytest.raises(UnknownNameError):
+        turn.close()
+    assert branch.turns._slots.taken == 0
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,26 @@ def test_two_batches_with_one_key_share_the_cap(lm, practice):
     assert most[0] <= 2
 
 
+def test_gathered_programs_may_gather_themselves(lm, practice, gather):
+    """They have the key's only places, and wait for streams that need some, too."""
+    practice.respond(echo)
+
+    def program(question):
+        return gather_streams([f"{question} {n}" for n in range(2)], max_concurrent=1)[1].text
+
+    calls = [streamll.stream(program)(question=name) for name in "ab"]
+    [results] = in_time(lambda: [gather(lambda: gather_streams(calls, max_concurrent=1))])
+    assert [each.prediction for each in results] == ["re: a 1", "re: b 1"]
+
+
+def in_time(make, seconds=60):
+    made = []
+    thread = threading.Thread(target=lambda: made.extend(make()), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return made
+
+
 def test_a_failure_is_a_result(lm, practice, gather):
     practice.respond(
         lambda request: Fault(status=401) if request.inputs["question"] == "bad" else echo(request)

@@ -48,6 +48,24 @@ def test_a_breaker_opens_tries_and_closes():
     assert breaker.state == "closed"
 
 
+@pytest.mark.parametrize("late", ["succeeded", "failed", "left"])
+def test_calls_that_began_before_it_opened_neither_close_it_nor_prolong_it(late):
+    """Ten streams are under way; nine fail at once, and one ends in the middle of the outage."""
+    clock = Clock()
+    breaker = CircuitBreaker(failures=9, open_seconds=30, clock=clock)
+    for _ in range(10):
+        breaker.permit()
+    for _ in range(9):
+        breaker.failed()
+    clock.now = 20.0
+    getattr(breaker, late)()
+    assert breaker.state == "open"
+    clock.now = 30.0
+    breaker.permit()
+    breaker.succeeded()
+    assert breaker.state == "closed"
+
+
 @given(st.lists(st.sampled_from(["succeeded", "failed", "left", "wait"]), max_size=40))
 def test_a_breaker_is_open_exactly_after_so_many_failures_in_a_row(story):
     clock = Clock()

@@ -13,7 +13,9 @@ from run_events import RunEvents, accounted, drain
 from streamll.core.errors import ChannelClosed, ChannelOverflow, ConfigurationError
 from streamll.core.events import RunEnd, StreamGap, TokenEvent
 from streamll.core.ordering import OrderCheck
+from streamll.flow.bridge import Mapped
 from streamll.flow.channel import Channel
+from streamll.flow.dual import DualIterator
 
 BOUND = 60
 
@@ -483,3 +485,43 @@ def test_fail_wakes_a_waiting_async_reader_with_the_error():
             await asyncio.wait_for(task, BOUND)
 
     asyncio.run(main())
+
+
+def test_an_interrupt_that_comes_before_its_reader_waits_is_not_lost():
+    channel = Channel()
+    channel.interrupt()
+    assert channel.get_batch(1, timeout=BOUND) == []
+    with pytest.raises(TimeoutError):
+        channel.get_batch(1, timeout=0)
+    channel.interrupt()
+    channel.put("item")
+    assert channel.get_batch(1, timeout=BOUND) == ["item"]
+
+
+def test_an_interrupt_comes_before_a_task_waits():
+    channel = Channel()
+
+    async def read():
+        channel.interrupt()
+        return await asyncio.wait_for(channel.get_batch_async(1), BOUND)
+
+    assert asyncio.run(read()) == []
+
+
+def test_a_mapped_stream_that_is_closed_just_before_its_reader_waits_ends():
+    """As ``events.tokens()``, closed by another thread."""
+
+    class Source(DualIterator):
+        closed_by_loop = False
+        channel = Channel()
+
+        def _read(self):
+            if not mapped.is_over:
+                in_thread(mapped.close).outcome()
+            return self.channel.get_batch(1)
+
+        def interrupt(self):
+            self.channel.interrupt()
+
+    mapped = Mapped(Source(), lambda item: [item])
+    assert in_thread(list, mapped).outcome() == []

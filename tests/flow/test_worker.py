@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import threading
 import time
 import weakref
+from concurrent.futures import CancelledError
 
 import pytest
 
@@ -244,3 +246,36 @@ def test_the_error_of_a_call_that_its_caller_has_left_is_not_logged(caplog):
     runner.stop(BOUND)
     gc.collect()
     assert caplog.records == []
+
+
+def test_a_loop_that_cannot_begin_is_an_error_and_not_waited_for(monkeypatch):
+    def too_many():
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(asyncio.events, "new_event_loop", too_many)
+    outcome = []
+
+    def begin():
+        try:
+            outcome.append(LoopThread("test-loop"))
+        except OSError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=begin, daemon=True)
+    thread.start()
+    thread.join(BOUND)
+    assert [type(each) for each in outcome] == [OSError]
+
+
+def test_a_call_that_comes_when_the_loop_has_run_for_the_last_time_ends():
+    runner, calls = LoopThread("test-loop"), []
+    close = runner._loop.close
+
+    def call_and_close():
+        calls.append(runner._submit(asyncio.sleep(0)))
+        close()
+
+    runner._loop.close = call_and_close
+    runner.stop(BOUND)
+    with pytest.raises(CancelledError):
+        calls[0].result(BOUND)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -13,8 +14,12 @@ from types import SimpleNamespace
 
 import pytest
 from emulator import TerminalSession
+from test_terminal_screen import Terminal, lines
 
-from streamll.terminal import live
+from streamll.terminal import stops
+from streamll.terminal.output import Output
+from streamll.terminal.program_output import ProgramOutput
+from streamll.terminal.screen import Screen
 
 PROGRAM = """
 import sys, time
@@ -96,7 +101,7 @@ def test_after_ctrl_z_and_fg_the_view_is_drawn_below_the_shells_output(tmp_path,
     shell.type("\x1a")
     shell.wait_for(lambda terminal: "Stopped" in terminal.text)
     assert shell.emulator.cursor_visible
-    time.sleep(live.STOP_S + 0.3)
+    time.sleep(stops.STOP_S + 0.3)
     shell.type("echo in between\n")
     shell.wait_for(lambda terminal: terminal.text.count("in between") == 2)
     shell.wait_for(lambda terminal: terminal.text.endswith("%"))
@@ -123,12 +128,91 @@ def test_a_background_job_does_not_draw_but_prints_its_result(tmp_path, shell):
     assert "\x1b[1A" not in shell.raw
 
 
-def test_a_long_sleep_counts_as_a_stop_only_without_load(monkeypatch):
-    assert not live.was_stopped_in(0.0)
-    clock = iter([0.0, 9.0, 0.0, 9.0])
-    busy = iter([0.0, 0.1, 0.0, 8.0])
-    own_time = SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda _: None)
-    monkeypatch.setattr(live, "time", own_time)  # and not that of other threads
-    monkeypatch.setattr(live, "_busy", lambda: next(busy))
-    assert live.was_stopped_in(0.0)
-    assert not live.was_stopped_in(0.0)
+WHILE_DRAWING = """
+from pathlib import Path
+from streamll.terminal import layout
+
+compose = layout.compose
+def slow(*arguments):
+    drawn = compose(*arguments)
+    if Path({ask!r}).exists() and not Path({drawing!r}).exists():
+        Path({drawing!r}).touch()
+        while not Path({on!r}).exists():
+            time.sleep(0.005)
+    return drawn
+layout.compose = slow
+"""
+
+
+def test_ctrl_z_while_a_frame_is_drawn_is_noticed_as_well(tmp_path, shell):
+    names = ("gone", "ask", "drawing", "on")
+    gone, ask, drawing, on = paths = [tmp_path / name for name in names]
+    body = (WHILE_DRAWING + WAIT).format(**dict(zip(names, map(str, paths), strict=True)))
+    shell.type(script(tmp_path, body) + "\n")
+    shell.wait_for(lambda terminal: "Paris▌" in terminal.text)
+    ask.touch()
+    shell.wait_for(lambda _: drawing.exists())
+    shell.type("\x1a")
+    shell.wait_for(lambda terminal: "Stopped" in terminal.text)
+    on.touch()
+    time.sleep(stops.STOP_S + 0.3)
+    shell.type("echo in between\n")
+    shell.wait_for(lambda terminal: terminal.text.count("in between") == 2)
+    shell.wait_for(lambda terminal: terminal.text.endswith("%"))
+    shell.type("fg\n")
+    shell.wait_for(lambda terminal: "Paris▌" in terminal.text.rpartition("% fg")[2])
+    gone.touch()
+    shell.wait_for(lambda terminal: "the end" in terminal.text)
+    before, _, after = shell.emulator.text.rpartition("% fg")
+    assert "echo in between\nin between\n" in before
+    assert "program.py" in after.partition("● QA")[0]  # what ``fg`` has written
+    assert after.count("● QA") == 1
+    assert "  answer  Paris is nice.\n✓ done in 1.2 s · ≈2 tokens\n\nthe end" in after
+
+
+class Clocks:
+    """The time of ``stops``, and not that of other threads."""
+
+    def __init__(self, monkeypatch):
+        self.now = self.cpu = 0.0
+        own = SimpleNamespace(monotonic=lambda: self.now, process_time=lambda: self.cpu)
+        monkeypatch.setattr(stops, "time", own)
+        monkeypatch.setattr(stops, "TASKS", Path("/nowhere"))
+
+
+def test_a_frame_that_is_late_counts_as_a_stop_unless_something_explains_it(monkeypatch):
+    clocks, stop = Clocks(monkeypatch), stops.Stops()
+    clocks.now = 9.0
+    assert not stop.noticed()  # nothing was expected
+    stop.expect(0.1)
+    clocks.now += 1.0
+    assert not stop.noticed()
+    clocks.now += 1.0
+    assert stop.noticed()
+    assert not stop.noticed()  # it is told once
+    stop.expect(0.1)
+    clocks.now += 9.0
+    clocks.cpu += 8.0
+    assert not stop.noticed()
+    stop.expect(0.1)
+    clocks.now += 9.0
+    monkeypatch.setattr(Output, "writing_s", Output.writing_s + 8.9)  # Ctrl-S
+    assert not stop.noticed()
+    stop.expect(None)
+    clocks.now += 9.0
+    assert not stop.noticed()
+
+
+def test_what_the_program_prints_after_fg_does_not_overwrite_the_shells_rows(monkeypatch):
+    """The ticker may be later than whoever prints."""
+    clocks, terminal = Clocks(monkeypatch), Terminal()
+    monkeypatch.setattr(Output, "foreground", os.getpgrp())
+    screen = Screen(Output(terminal), lambda line: line[0][1], terminal.size, ProgramOutput())
+    screen.draw(lines("one", "two"))
+    screen.expect_frame(0.1)
+    clocks.now += 5.0
+    terminal.write("^Z\n% fg\n")
+    screen.above("printed\n")
+    screen.draw(lines("one", "two"))
+    screen.close()
+    assert terminal.emulator.text == "one\ntwo\n^Z\n% fg\nprinted"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from scripted_runs import Script, chain_of_thought
 from test_terminal_screen import Terminal
 
 from streamll.core import events as ev
+from streamll.sinks.terminal import TerminalSink
 from streamll.terminal import live, notebook
 
 
@@ -200,3 +202,52 @@ def test_in_a_notebook_one_output_is_updated_and_stays(kernel):
 def test_no_notebook_is_detected_outside_one(monkeypatch):
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
     assert not notebook.in_notebook()
+
+
+@pytest.fixture
+def two_sinks(monkeypatch):
+    terminal = Terminal(60, 16)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    sinks = [TerminalSink("live", file=terminal, width=59, height=15) for _ in range(2)]
+    yield sinks
+    for sink in sinks:
+        sink._view.close(id(sink))
+
+
+def test_sinks_that_begin_at_the_same_time_share_a_view(monkeypatch, two_sinks):
+    first, second = two_sinks
+    comes_in, make, made = threading.Event(), live._terminal_view, []
+    other = threading.Thread(target=second.handle_batch, args=[chain_of_thought()[:4]])
+
+    def slowly(*arguments):  # it imports rich: time enough for another sink
+        made.append(arguments)
+        if len(made) == 1:
+            other.start()
+            comes_in.wait(0.5)
+        else:
+            comes_in.set()
+        return make(*arguments)
+
+    monkeypatch.setattr(live, "_terminal_view", slowly)
+    first.handle_batch(chain_of_thought()[:4])
+    other.join()
+    assert first._view is second._view
+
+
+def test_a_sink_that_has_chosen_a_view_shows_in_the_one_of_a_sink_that_was_quicker(
+    monkeypatch, two_sinks
+):
+    first, second = two_sinks
+    choose = first._current_view
+    quicker = [chain_of_thought()[:4]]
+
+    def chosen():
+        view = choose()
+        while quicker:
+            second.handle_batch(quicker.pop())
+        return view
+
+    monkeypatch.setattr(first, "_current_view", chosen)
+    first.handle_batch(chain_of_thought()[:4])
+    assert first._view is second._view

@@ -25,7 +25,7 @@ from streamll.chat.messages import (
 from streamll.chat.model import iModel
 from streamll.chat.reply import ModelReply, ModelToolCall
 from streamll.chat.session import Branch, BranchLike, Session
-from streamll.core.errors import ConfigurationError
+from streamll.core.errors import ConfigurationError, StreamCancelled
 
 Parameters = Mapping[str, Any]
 
@@ -183,6 +183,8 @@ class TurnStream(ChunkStream):
 
     def _begin(self) -> None:
         self._holds_turn = True
+        if self._over:  # closed by another thread or task, while this one was in line
+            raise StreamCancelled("the stream was closed before the branch was free")
         turn = self.turn
         self._source = self.stream = turn.model.invoke_stream(
             messages=turn.messages(), **turn.options
@@ -205,6 +207,8 @@ class TurnStream(ChunkStream):
         if not self._holds_turn:
             return
         self._holds_turn = False
-        if self.stream is not None:  # else it could not be sent
-            self.turn.ended(self.stream, error, complete=complete)
-        self.turn.branch.turns.give()
+        try:
+            if self.stream is not None:  # else it could not be sent
+                self.turn.ended(self.stream, error, complete=complete)
+        finally:  # its branch may have been unregistered meanwhile, with others in line
+            self.turn.branch.turns.give()

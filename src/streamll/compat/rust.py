@@ -14,6 +14,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import Any, TypeVar, overload
 
 import dspy
@@ -39,6 +40,9 @@ MAX_CONCURRENT = 8
 
 CANCEL_TIMEOUT_S = 2.0
 """How long cancelled readers may take to close their streams."""
+
+_depth: ContextVar[int] = ContextVar("streamll_gather_depth", default=0)
+"""How many gathered streams this is inside of."""
 
 
 class QuestionStream(Derived[T]):
@@ -262,7 +266,8 @@ def gather_streams(
         streams: questions, ``SafeDSpyStream``s, calls such as ``streamll.stream(qa)(…)``, or
             anything else to iterate over.
         max_concurrent: at most so many at once per provider key, also together with other
-            ``gather_streams`` in this process.
+            ``gather_streams`` in this process. Those that a gathered program makes itself count
+            apart: it has a place as long as it waits for them.
         rate: at most so many begin per second.
         config: for those given as questions.
         on_event: called with the index of a stream and each of its items.
@@ -295,7 +300,9 @@ async def _gather(
 
     async def read(index: int, source: Any) -> Collected:
         program = source.program if isinstance(source, (QuestionStream, Call)) else None
-        slots = slots_for(key_of_program(program))
+        depth = _depth.get()  # slots of its own: what waits for an inner stream keeps none from it
+        slots = slots_for((key_of_program(program), depth))
+        _depth.set(depth + 1)
         await slots.take_async(max_concurrent)
         try:
             if pace is not None:

@@ -2,7 +2,8 @@
 
 Closed, every call passes. After ``failures`` failures in a row it opens: for ``open_seconds`` every
 call fails at once, so that a service in trouble can recover. Then one call may try (half-open);
-its outcome closes the breaker or opens it again.
+its outcome closes the breaker or opens it again. Calls that were let through before it opened, and
+end while it is open, change nothing: replies that stream take longer than an outage's first failures.
 
 ``breaker_for`` keeps one breaker per key for the whole process, e.g. per provider and API key.
 Thread-safe; never waits; does not know what is called.
@@ -90,6 +91,8 @@ class CircuitBreaker:
     def succeeded(self) -> None:
         """The call succeeded: calls pass again, and the count of failures begins anew."""
         with self._lock:
+            if self._is_waiting():
+                return
             self._in_a_row = 0
             self._opened_at = None
             self._trying = False
@@ -97,6 +100,8 @@ class CircuitBreaker:
     def failed(self) -> None:
         """The call failed in a way that says something of the service."""
         with self._lock:
+            if self._is_waiting():
+                return
             self._in_a_row += 1
             if self._trying or self._in_a_row >= self._threshold:
                 self._opened_at = self._clock()
@@ -106,6 +111,10 @@ class CircuitBreaker:
         """The call ended without an outcome (it was cancelled)."""
         with self._lock:
             self._trying = False
+
+    def _is_waiting(self) -> bool:
+        """Whether it is open and nobody tries: what ends now began before."""
+        return self._opened_at is not None and not self._trying
 
     def _remaining(self) -> float:
         assert self._opened_at is not None

@@ -164,7 +164,10 @@ class Channel(Generic[T]):
         self._nudge()
 
     def interrupt(self) -> None:
-        """Wake the readers that wait now; they get an empty batch, if there is no item."""
+        """Wake the readers that wait now; they get an empty batch, if there is no item.
+
+        Where none waits, the next that would is one: it may be about to.
+        """
         self._interrupts += 1
         self._nudge()
 
@@ -254,7 +257,7 @@ class Channel(Generic[T]):
                 if self._nudged:
                     self._nudged = False
                     self._remove_gone()
-                    if self._interrupts != self._answered:
+                    if self._interrupts != self._answered and self._readers:
                         self._answered = self._interrupts
                         self._wake_all(self._readers)
                 self._receive()
@@ -357,6 +360,15 @@ class Channel(Generic[T]):
         self._readers = deque(waiter for waiter in self._readers if not waiter.gone)
         self._producers = deque(waiter for waiter in self._producers if not waiter.gone)
 
+    def _in_line(self, waiter: Callable[[], W]) -> list[T] | W:
+        """A waiter in the readers' queue, or nothing where an interrupt came before it."""
+        if self._interrupts != self._answered:
+            self._answered = self._interrupts
+            return []
+        waiting = waiter()
+        self._readers.append(waiting)
+        return waiting
+
     # --- waiting; called without the lock -------------------------------------------------------
 
     def _take(self, limit: int, waiter: Callable[[], W] | None) -> list[T] | W:
@@ -383,8 +395,7 @@ class Channel(Generic[T]):
             elif waiter is None:
                 end = TimeoutError(f"no item of channel {self.name!r} in time")
             else:
-                taken = waiter()
-                self._readers.append(taken)
+                taken = self._in_line(waiter)
         if self._inbox or self._nudged:
             self._settle()
         if end is not None:

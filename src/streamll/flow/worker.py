@@ -208,15 +208,41 @@ class Worker(Generic[T]):
 
 
 class LoopThread(Background):
-    """An event loop on a daemon thread, for running awaitables from another thread."""
+    """An event loop on a daemon thread, for running awaitables from another thread.
+
+    Raises:
+        Exception: the loop cannot begin: it needs file descriptors, and there may be no more.
+    """
 
     _loop: asyncio.AbstractEventLoop
 
     def __init__(self, name: str) -> None:
         super().__init__(name, contextvars.Context())
         self._begun = threading.Event()
+        self._failure: BaseException | None = None
+        self._has_ended = False
+        self._calls: set[Future[Any]] = set()  # adding and copying are atomic
         self.start_loop(self._run)
         self._begun.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def start_thread(self, function: Callable[[], object]) -> None:
+        super().start_thread(lambda: self._to_its_end(function))
+
+    def _to_its_end(self, function: Callable[[], object]) -> None:
+        """Whatever ends the thread, nobody waits for it any more."""
+        try:
+            function()
+        except BaseException as error:
+            if self._begun.is_set():
+                raise
+            self._failure = error
+        finally:
+            self._has_ended = True
+            self._begun.set()
+            for call in list(self._calls):  # they came too late to be cancelled in the loop
+                call.cancel()
 
     def call(self, awaitable: Awaitable[Any]) -> Any:
         """Run the awaitable on the loop; block until it has a result."""
@@ -248,7 +274,12 @@ class LoopThread(Background):
             task.add_done_callback(lambda task: task.cancelled() or task.exception())
             return await awaitable
 
-        return asyncio.run_coroutine_threadsafe(wait(), self._loop)
+        call = asyncio.run_coroutine_threadsafe(wait(), self._loop)
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+        if self._has_ended:
+            call.cancel()
+        return call
 
     def stop(self, timeout: float | None) -> None:
         """Cancel what still runs and close the loop."""

@@ -176,10 +176,10 @@ class BaseSink:
         name = type(self).__name__
         waits = not (self.__hangs or self.__is_given_up)
         done = self.__worker.stop(timeout if waits else 0)
-        if done and self.__loop is not None:
-            self.__loop.stop(timeout)
-            self.__loop = None
-        self.__started = self.__started and not done
+        if done:  # an event that is put while the loop ends gets another one
+            loop, self.__loop, self.__started = self.__loop, None, False
+            if loop is not None:
+                loop.stop(timeout)
         counts = self.statistics()
         if not done and waits:
             self.__hangs = True

@@ -83,8 +83,8 @@ class TerminalSink(BaseSink):
             self._asked[question.id] = question
 
     def handle_batch(self, events: list[Event]) -> None:
-        view = self._current_view()
-        view.show(events, id(self))
+        while not (view := self._current_view()).show(events, id(self)):
+            pass  # another sink was quicker
         if self._asked:
             self._ask(events, view)
 

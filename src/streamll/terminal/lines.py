@@ -52,12 +52,13 @@ class LineView(EventVisitor):
         self._prompt = ""
         self._lock = threading.Lock()  # a prompt comes from a thread of its own
 
-    def show(self, events: Iterable[ev.Event], source: int = 0) -> None:
+    def show(self, events: Iterable[ev.Event], source: int = 0) -> bool:
         lines = [f"{line}\n" for event in events if (line := self.line(event)) is not None]
         if lines:
             time.sleep(LINE_DELAY_S)
             with self._lock:
                 self._output.write(f"{self._new_row()}{''.join(lines)}{self._prompt}")
+        return True
 
     def prompt(self, lines: Callable[[int, Glyphs], list[Line]] | None) -> None:
         """Write a prompt, or leave it."""

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TextIO
 
 from streamll.core.errors import logger
@@ -45,6 +44,7 @@ class LiveView:
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _ticker: threading.Thread | None = None
     _is_over: bool = False  # the terminal is gone
+    _is_replaced: bool = False
     _prompt: Callable[[int, Glyphs], list[Line]] | None = None
     by_key = True  # it draws what is typed
 
@@ -53,11 +53,22 @@ class LiveView:
         """Whether another view may replace this one."""
         return not self._runs and not self._is_over
 
-    def show(self, events: Iterable[Event], source: int = 0) -> None:
-        """Take events and draw runs that have ended; ``source`` identifies the sink."""
+    def gives_way(self) -> bool:
+        """Let another view have the terminal, if this one is idle. It shows nothing any more then."""
         with self._lock:
+            self._is_replaced = self._is_replaced or self.is_idle
+            return self._is_replaced
+
+    def show(self, events: Iterable[Event], source: int = 0) -> bool:
+        """Take events and draw runs that have ended; ``source`` identifies the sink.
+
+        False if the terminal has got another view since this one was chosen: show them there.
+        """
+        with self._lock:
+            if self._is_replaced:
+                return False
             if self._is_over:
-                return
+                return True
             now = time.monotonic()
             for event in events:
                 self._take(event, source, now)
@@ -67,6 +78,7 @@ class LiveView:
                 ticker = threading.Thread(target=self._tick, name="streamll-view", daemon=True)
                 self._ticker = ticker
                 ticker.start()
+            return True
 
     def _take(self, event: Event, source: int, now: float) -> None:
         run_id = event.identity.run_id
@@ -107,8 +119,7 @@ class LiveView:
 
     def _tick(self) -> None:
         while self._frame():
-            if was_stopped_in(self._pause_s):
-                self._canvas.lose()
+            time.sleep(self._pause_s)
 
     def _frame(self) -> bool:
         """Draw running runs; False if there are none."""
@@ -123,6 +134,7 @@ class LiveView:
                 self._end()
             if not self._runs:
                 self._ticker = None
+            self._canvas.expect_frame(self._pause_s if self._runs else None)
             return bool(self._runs)
 
     def _end(self) -> None:
@@ -151,8 +163,17 @@ class LiveView:
 
 
 _views: dict[str, LiveView] = {}
+_choosing = threading.Lock()
+
+
+def _begin_in_child() -> None:
+    global _choosing  # noqa: PLW0603 - a thread of the parent may hold it
+    _choosing = threading.Lock()
+    _views.clear()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_views.clear)
+    os.register_at_fork(after_in_child=_begin_in_child)
 
 
 def terminal_view(file: TextIO, width: int | None = None, height: int | None = None) -> LiveView:
@@ -171,10 +192,11 @@ def notebook_view(width: int | None = None, height: int | None = None) -> LiveVi
 
 
 def _shared(place: str, make: Callable[[], LiveView]) -> LiveView:
-    view = _views.get(place)
-    if view is None or view.is_idle:
-        view = _views[place] = make()
-    return view
+    with _choosing:  # sinks have threads of their own, and may begin at the same time
+        view = _views.get(place)
+        if view is None or view.gives_way():
+            view = _views[place] = make()
+        return view
 
 
 def _terminal_view(file: TextIO, width: int | None, height: int | None) -> LiveView:
@@ -197,33 +219,3 @@ def _terminal_view(file: TextIO, width: int | None, height: int | None) -> LiveV
 
     screen = Screen(Output(file), encoder(console), size)
     return LiveView(screen, room, Glyphs() if encoding.startswith("utf") else ASCII)
-
-
-# --- Ctrl-Z ---------------------------------------------------------------------------------------
-
-QUEUED = Path("/proc/thread-self/schedstat")
-STOP_S = 1.0
-"""Excess over the requested time that counts as a stop; nobody types ``fg`` in less."""
-
-
-def was_stopped_in(seconds: float) -> bool:
-    """Sleep; returns whether the program was stopped (Ctrl-Z) meanwhile.
-
-    Signal handlers belong to the program, and only its main thread could set one. If a sleep takes
-    a second longer than requested, while the process computed next to nothing and the thread did
-    not wait for a processor, the program was stopped. A false positive costs little: rows that
-    could have been overwritten are drawn once more below.
-    """
-    began, busy = time.monotonic(), _busy()
-    time.sleep(seconds)
-    beyond = time.monotonic() - began - seconds
-    return beyond > STOP_S and _busy() - busy < beyond / 2
-
-
-def _busy() -> float:
-    """Seconds of CPU time of this process plus those this thread has waited for a processor."""
-    try:
-        waited = int(QUEUED.read_text().split()[1]) / 1e9
-    except (OSError, ValueError, IndexError):
-        waited = 0.0
-    return time.process_time() + waited

@@ -68,7 +68,7 @@ class NotebookCanvas:
             self._show([])
         self._handle = None
 
-    def lose(self) -> None:
+    def expect_frame(self, seconds: float | None) -> None:
         """Nothing to do: a cell's output stays in its place."""
 
     def draw(self, lines: Sequence[Line], staying: Sequence[Line] = ()) -> None:

@@ -9,11 +9,15 @@ from __future__ import annotations
 import os
 import select
 import sys
-from typing import Any, TextIO
+import time
+from typing import Any, ClassVar, TextIO
 
 
 class Output:
     """Text to ``file``, or to whatever ``sys.stdout`` is at that moment."""
+
+    writing_s: ClassVar[float] = 0.0
+    """Seconds that this process has spent in writes: one to a terminal that is paused waits."""
 
     def __init__(self, file: TextIO | None = None) -> None:
         self._file = file
@@ -40,6 +44,7 @@ class Output:
         file = self.file
         if self.is_broken or file is None:
             return
+        began = time.monotonic()
         try:
             descriptor = _descriptor(file)
             if descriptor is None:
@@ -50,6 +55,8 @@ class Output:
                 _write_all(descriptor, text.encode(file.encoding or "utf-8", "replace"))
         except (OSError, ValueError):  # hung up, reader gone, or closed
             self.is_broken = True
+        finally:
+            Output.writing_s += time.monotonic() - began
 
 
 def is_terminal(file: Any) -> bool:

@@ -24,6 +24,7 @@ from streamll.terminal.drawing import Line, columns
 from streamll.terminal.keyboard import in_use
 from streamll.terminal.output import Output
 from streamll.terminal.program_output import ProgramOutput, program_output
+from streamll.terminal.stops import Stops
 
 WRAP_OFF, WRAP_ON = "\x1b[?7l", "\x1b[?7h"
 HOLD, RELEASE = "\x1b[?2026h", "\x1b[?2026l"  # for terminals that can show a frame atomically
@@ -50,6 +51,7 @@ class Screen:
     _input: Callable[..., str] = builtins.input
     _kept_back: list[Line] = field(default_factory=list)
     _is_lost: bool = False  # something else has written to the terminal
+    _stops: Stops = field(default_factory=Stops)
 
     @property
     def lock(self) -> threading.RLock:
@@ -103,6 +105,11 @@ class Screen:
         self._is_lost = False
         if not self._output.is_behind:
             self._output.write(f"{' ' * (self._width - 1)}\r{ERASE_RIGHT}")
+
+    def expect_frame(self, seconds: float | None) -> None:
+        """This thread draws again in so many seconds, unless the program is stopped meanwhile."""
+        with self.lock:
+            self._stops.expect(seconds)
 
     def lose(self) -> None:
         """Rows drawn before must not be overwritten any more: the next frame begins below."""
@@ -185,6 +192,17 @@ class Screen:
 
     def _frame(self, above: str, region: list[Line], width: int, *, redraw: bool) -> None:
         """Overwrite the region from its first row on; the text ``above`` pushes it down."""
+        frame = self._composed(above, region, width, redraw=redraw)
+        if self._stops.noticed():  # asked last: the stop may have come while this was drawn
+            self.lose()
+            if not self._find():  # it goes on in the background
+                self._output.write(above)
+                return
+            frame = self._composed(above, region, width, redraw=True)
+        self._lines, self._width = region, width
+        self._output.write(frame)
+
+    def _composed(self, above: str, region: list[Line], width: int, *, redraw: bool) -> str:
         before = self._rows()
         redraw = redraw or width != self._width
         frame = [HOLD, f"\x1b[{before}A\r" if before else "\r", above, WRAP_OFF]
@@ -197,9 +215,7 @@ class Screen:
             frame.append(ERASE_BELOW)
         elif before:  # not from the top row on: some terminals scroll that into history
             frame.append(f"{END * before}\x1b[{before}A")
-        frame += [WRAP_ON, RELEASE]
-        self._lines, self._width = region, width
-        self._output.write("".join(frame))
+        return "".join([*frame, WRAP_ON, RELEASE])
 
     def _rows(self) -> int:
         """Rows the region takes now; a terminal that became narrower has wrapped its lines."""
