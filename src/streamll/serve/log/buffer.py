@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 
-from streamll.core.events import TERMINAL, TRIMMED, Event, StreamGap
+from streamll.core.events import TERMINAL, Event, StreamGap
 from streamll.core.positions import Position
 from streamll.serve.log.frames import EntryJSON, Item, items_of
 
@@ -20,8 +21,8 @@ class RunBuffer:
         self.run_id = run_id
         self.readers = 0
         self.ended = False
-        self.dismissed = False
-        """Its readers are to leave when they have what there is."""
+        self.dismissals = 0
+        """How often its readers were told to leave when they have what there is; who comes after that stays."""
         self.heard_at = time.monotonic()
         """When the log last had something of the run."""
         self.notice: Event | None = None
@@ -35,8 +36,10 @@ class RunBuffer:
 
     def add(self, events: list[Event], entry: EntryJSON | None = None) -> None:
         self.heard_at = time.monotonic()
-        if self.is_empty and _is_hole(events[0]):  # its reader reads the log up to here
-            events = events[1:]
+        if self.is_empty:  # its reader reads the log up to here
+            events = list(itertools.dropwhile(_is_loss, events))
+        if not events:
+            return
         items = items_of(events, self.position, entry)
         self._items += items
         self.position = items[-1].position
@@ -94,6 +97,8 @@ class RunBuffer:
         return not self._items
 
 
-def _is_hole(event: Event) -> bool:
-    """The log was trimmed before what follows could be read."""
-    return isinstance(event, StreamGap) and event.reason == TRIMMED
+def _is_loss(event: Event) -> bool:
+    """Something is missing before what follows. It has no place of its own: nobody could tell what of the
+    run comes before a buffer that begins so.
+    """
+    return isinstance(event, StreamGap) and event.seq is None

@@ -113,6 +113,7 @@ class RunRecord(msgspec.Struct):
     """A run of the log. ``view`` has seen its first and its last event, if they are known."""
 
     heard_at: float
+    """By the monotonic clock: the other one may leap, as on a machine that has slept."""
     view: RunView
     attended: bool = False
     """A server process has reported that it runs this, and goes on reporting so."""
@@ -154,13 +155,13 @@ class RunIndex:
         for event in events:
             if type(event) is Guarded and event.outcome in self.guarded:
                 self.guarded[event.outcome] += 1
-        self._take(events, time.time())
+        self._take(events, time.monotonic())
 
     def hear(self, run_id: str, at: float | None = None) -> RunRecord | None:
-        """Something of the run was appended; its record, if there is one."""
+        """Something of the run was appended, by default now; its record, if there is one."""
         run = self._runs.get(run_id)
         if run is not None:
-            run.heard_at = max(run.heard_at, time.time() if at is None else at)
+            run.heard_at = max(run.heard_at, time.monotonic() if at is None else at)
         return run
 
     def alive(self, run_ids: Iterable[str], at: float | None = None) -> None:
@@ -172,15 +173,19 @@ class RunIndex:
 
     def fill(self, entries: Iterable[list[Event]]) -> None:
         """What the log has from before, entry by entry in its order."""
-        now = time.time()
+        now, clock = time.time(), time.monotonic()
+
+        def heard_at(event: Event) -> float:
+            return clock - max(0.0, now - event.timestamp)
+
         for events in entries:
             if events and events[0].run_id is not None:
                 if (known := self._runs.get(events[0].run_id)) is not None:
                     known.asked.clear()  # the answer may be in an entry between
-                self._take(events, min(now, events[-1].timestamp))
+                self._take(events, heard_at(events[-1]))
             for event in events:
                 if event.event_type == ALIVE:
-                    self.alive(event.data.get("runs", ()), min(now, event.timestamp))
+                    self.alive(event.data.get("runs", ()), heard_at(event))
 
     def _take(self, events: list[Event], heard_at: float) -> None:
         run_id = events[0].run_id or ""
@@ -206,7 +211,7 @@ class RunIndex:
     def unattended_s(self, run_id: str) -> float | None:
         """Seconds since the run's process was heard; ``None`` if no process reported to run it."""
         run = self._runs.get(run_id)
-        return time.time() - run.heard_at if run is not None and run.attended else None
+        return time.monotonic() - run.heard_at if run is not None and run.attended else None
 
     def facts(self, run_id: str) -> RunFacts | None:
         """What a run is, if its beginning is known here."""
@@ -217,7 +222,7 @@ class RunIndex:
         run = self._runs.get(run_id)
         if run is None or run.view.end is not None:
             return False
-        return time.time() - run.heard_at > self._lost_s
+        return time.monotonic() - run.heard_at > self._lost_s
 
     def is_under_way(self, run_id: str) -> bool:
         """Whether the log had a run's beginning and not its end, and something of it not long ago."""

@@ -237,6 +237,7 @@ class RunLog:
         """
         with self.buffer(position.run_id) as buffer:
             index, told = buffer.index_after(position.seq), None
+            dismissals = buffer.dismissals
             joined = index is not None
             while True:
                 buffered = None if index is None else buffer.since(index)
@@ -262,23 +263,24 @@ class RunLog:
                         told = buffer.notice
                         yield [Item(told, position)]
                         continue
-                    await self._changed(buffer)
+                    await self._changed(buffer, dismissals)
 
-    async def _changed(self, buffer: RunBuffer) -> None:
-        await buffer.changed()
-        if buffer.dismissed:
+    async def _changed(self, buffer: RunBuffer, dismissals: int) -> None:
+        if buffer.dismissals == dismissals:  # else it was busy when the others were woken
+            await buffer.changed()
+        if buffer.dismissals != dismissals:
             raise ServerStopping
         if self.is_given_up:
             raise LogAway
 
     def dismiss(self, but: Container[str] = (), only: str | None = None) -> None:
-        """Send readers away that wait for news of runs not in ``but``: they can resume elsewhere.
+        """Send readers away of runs not in ``but``, once they would wait: they can resume elsewhere.
 
         ``only``: those of this run.
         """
         for run_id, buffer in self.buffers.items():
             if run_id not in but and only in (None, run_id):
-                buffer.dismissed = True
+                buffer.dismissals += 1
                 buffer.wake()
 
     async def _catch_up(

@@ -154,8 +154,9 @@ class RunSearch:
         return said.text
 
     def _keep(self, run_id: str, text: str) -> None:
+        known = self._texts.pop(run_id, "")  # another search has read it meanwhile
+        self._kept += len(text) - len(known)
         self._texts[run_id] = text
-        self._kept += len(text)
         while self._kept > CACHE_CHARACTERS:
             self._kept -= len(self._texts.pop(next(iter(self._texts))))
 

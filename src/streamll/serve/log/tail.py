@@ -4,8 +4,8 @@ What this process writes itself is taken over as soon as the log has confirmed i
 back: these are the log's entries, each once and in their order. A run's entries come from one
 writer; where a second sink writes it as well, ``Deduplicator`` keeps the copy that comes first.
 
-An entry of a run that nobody follows here is not even decoded, unless the run begins or ends in it:
-its first bytes have the run's id.
+An entry of a run that nobody follows here is not even decoded, unless it has something that the list of
+runs tells (``LISTED``): its first bytes have the run's id.
 
 Events outside any run whose type begins with ``server.`` are messages between the server's
 processes; readers do not get them.
@@ -45,8 +45,8 @@ CONFIRMED_BATCHES = 64
 SINK_WAIT_S = 1.0
 """… for so long: a blocked event loop may be waiting for this very sink."""
 
-RUN_EVENT = b'"run.'
-"""Stands in every entry with a run's first or last event."""
+LISTED = re.compile(rb'"event_type":"(?:run\.|question"|answer"|guarded")')
+"""Stands in every entry with an event that the index counts."""
 
 
 def run_of(entry: Entry, heading: re.Match[bytes] | None) -> str | None:
@@ -152,7 +152,7 @@ class LogTail:
         if heading is not None:
             if heading["writer"].decode() == self._sink.producer:
                 return
-            if heading["run"] is not None and RUN_EVENT not in entry.body:
+            if heading["run"] is not None and not LISTED.search(entry.body):
                 run_id = heading["run"].decode()
                 if not self.follows_all and run_id not in self.buffers:
                     self._index.hear(run_id)

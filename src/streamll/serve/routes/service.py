@@ -170,11 +170,14 @@ class Service:
         assert task is not None
         self.readers[task] = can_return
         self.readers_seen += 1
+        if can_return and self.draining:  # since it was let in: ``drain`` did not see it
+            task.cancel()
         try:
             yield
         finally:
             del self.readers[task]
-            leave()
+            if not (can_return and self.draining):  # who was sent away has not left
+                leave()
 
     def respond(
         self,
@@ -192,8 +195,10 @@ class Service:
             return body if sent is None else _then(body, sent)
 
         def leave() -> None:
-            if stop_on_leave and not form.left:
-                self.runner.cancel_here(position.run_id)
+            run_id, runner = position.run_id, self.runner
+            under_way = run_id in runner.running or self.run_log.index.is_under_way(run_id)
+            if stop_on_leave and under_way and not form.left:
+                runner.cancel(run_id)  # whichever process runs it
 
         return StreamingBody(
             chunks,
