@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from streamll.flow.bridge import Bridge, aopened, opened
+from streamll.flow.bridge import Background, Bridge, aopened, opened
 
 number = contextvars.ContextVar("number", default=0)
 
@@ -188,3 +188,14 @@ def test_any_source_can_be_opened_either_way(side):
             return [item async for item in items]
 
     assert asyncio.run(main()) == [1, 2, 3]
+
+
+def test_what_begins_in_an_empty_context_knows_nothing_of_who_made_it():
+    name = contextvars.ContextVar("name", default="nobody's")
+    name.set("mine")
+    found = []
+    for context in (None, contextvars.Context()):
+        background = Background("test", context)
+        background.start_thread(lambda: found.append(name.get()))
+        background.join(60)
+    assert found == ["mine", "nobody's"]

@@ -55,7 +55,9 @@ class Background:
     def __init__(self, name: str, context: contextvars.Context | None = None) -> None:
         self.name = name
         self.cancelled = False
-        self._context = context or contextvars.copy_context()
+        self._context = (
+            contextvars.copy_context() if context is None else context
+        )  # one may be empty
         self._thread: threading.Thread | None = None
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
