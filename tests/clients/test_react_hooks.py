@@ -214,6 +214,24 @@ def test_a_joined_run_is_shown_from_its_beginning_and_not_stopped_by_a_start(pra
         wait_until(lambda: client.get(f"/llm/runs/{run_id}").json()["status"] == "ended")
 
 
+def test_a_run_that_was_started_here_and_is_joined_goes_on_and_is_stopped_by_a_start(
+    practice, site, page
+):
+    """A page goes to the address of the run it has started, and joins it there."""
+    practice.script(Reply(chunks=CHUNKS, hold_after=(10, 20)), {"answer": "second", "score": 2})
+    ask(page)
+    wait_text(page, "#answer", PIECES[7])
+    run_id = page.evaluate("run.id")
+    page.evaluate("(runId) => { run.join({ runId, token: run.run.token }); }", run_id)
+    practice.release()
+    wait_text(page, "#answer", PIECES[17])
+    with site.client() as client:
+        assert client.get(f"/llm/runs/{run_id}").json()["status"] == "running"
+        ask(page)
+        wait_text(page, "#answer", "second")
+        wait_until(lambda: client.get(f"/llm/runs/{run_id}").json()["status"] == "cancelled")
+
+
 def test_twenty_runs_at_once_each_show_their_own(practice, site, page):
     """Half of them over WebSockets."""
     said = [f"number {number} has its own words" for number in range(20)]

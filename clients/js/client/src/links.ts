@@ -5,9 +5,10 @@ import type { RunEvent } from "./events.js";
 import { passes, refusal, retryAfter, type Http } from "./http.js";
 import { FrameReader } from "./sse.js";
 
-/** `over`: the server has nothing more of this run. `error`: why it broke. `wait`: milliseconds, if the server asks for it. */
+/** `over`: the server has nothing more of this run. `quiet`: nothing came for long, which need not be a failure. `error`: why it broke. `wait`: milliseconds, if the server asks for it. */
 export interface Ended {
   readonly over?: boolean;
+  readonly quiet?: boolean;
   readonly error?: unknown;
   readonly wait?: number | undefined;
 }
@@ -67,13 +68,18 @@ const NORMAL = 1000, POLICY_VIOLATION = 1008;
  */
 export async function overWebSocket(make: (url: URL) => WebSocket, url: URL, look: () => Promise<unknown>, silence: number, listener: Listener, signal: AbortSignal): Promise<Ended> {
   const decoder = new Decoder();
-  let opened = false, problem: unknown;
+  let opened = false, quiet = false, problem: unknown, timer: ReturnType<typeof setTimeout> | undefined;
   const code = await new Promise<number>((resolve) => {
-    const socket = make(url), leave = () => { resolve(0); socket.close(); };
-    const timer = silence ? setTimeout(leave, silence) : undefined;
-    socket.onopen = () => { opened = true; clearTimeout(timer); listener.opened(); };
+    const end = (code: number) => { clearTimeout(timer); signal.removeEventListener("abort", leave); resolve(code); };
+    const socket = make(url), leave = () => { end(0); socket.onmessage = null; socket.close(); };
+    const heard = () => {
+      clearTimeout(timer);
+      if (silence) timer = setTimeout(() => { quiet = opened; leave(); }, silence);
+    };
+    heard();
+    socket.onopen = () => { opened = true; heard(); listener.opened(); };
     socket.onmessage = ({ data }) => {
-      if (signal.aborted || problem) return;
+      heard();
       try {
         listener.hear([decoder.read(data as string)]);
       } catch (error) {
@@ -82,11 +88,12 @@ export async function overWebSocket(make: (url: URL) => WebSocket, url: URL, loo
       }
     };
     socket.onerror = () => {}; // it is closed as well
-    socket.onclose = (closed) => { clearTimeout(timer); signal.removeEventListener("abort", leave); resolve(closed.code); };
+    socket.onclose = (closed) => end(closed.code);
     signal.addEventListener("abort", leave);
     if (signal.aborted) leave();
   });
   if (problem) throw problem;
+  if (quiet) return { quiet }; // a script sees no heartbeats of a WebSocket: the run may be silent, or the line dead
   if (code === NORMAL && opened) return { over: true };
   if (!signal.aborted && (!opened || code === POLICY_VIOLATION)) {
     try {

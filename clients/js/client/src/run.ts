@@ -61,8 +61,8 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
   private readonly progress: Progress;
   private readonly listeners = new Set<() => void>();
   private readonly queues = new Set<Queue>();
-  private readonly kept: RunEvent[] | null;
-  private unread: RunEvent[] = []; // what an iterator that was the last reader has left
+  private readonly kept: Item[] | null;
+  private unread: Item[] = []; // what an iterator that was the last reader has left
   private connection: Connection = { state: "idle", failures: 0 };
   private last: Snapshot | null = null;
   private telling = false;
@@ -71,7 +71,7 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
   private finished = false;
   private problem: unknown; // with which iterators end
   private compact: boolean;
-  private identified!: (id: string) => void;
+  private identified?: (id: string) => void;
   private readonly over: Promise<void>;
   private end!: () => void;
 
@@ -83,8 +83,10 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
     this.over = new Promise((resolve) => { this.end = resolve; });
     this.state.id = id;
     if (id === null) this.state.status = "starting";
-    const known = new Promise<string>((resolve) => { this.identified = resolve; });
-    this.started = id !== null ? Promise.resolve(id) : way.start ? way.start().then((given) => this.identify(given)) : known;
+    this.started = id !== null ? Promise.resolve(id) : way.start ? way.start().then((given) => this.identify(given)) : new Promise((resolve, reject) => {
+      this.identified = resolve;
+      void this.over.then(() => reject(this.problem)); // before an event has said it
+    });
     this.started.catch((error) => this.fail(error));
     const { signal } = options, abort = () => this.leave(signal!.reason);
     if (signal?.aborted) abort();
@@ -96,8 +98,12 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
   get error(): Error | null { return this.state.error; }
   /** The token that reads and stops the run, and answers it if whoever started it may: for `joinRun`, after a reload. */
   get token(): string | undefined { return this.way.http.token; }
-  /** Behind the last event that was read: for `joinRun`'s `after`. */
-  get position(): string | null { return this.progress.position; }
+  /** Behind the last event that was read, by each iterator that there is: for `joinRun`'s `after`. */
+  get position(): string | null {
+    let left = 0, first = this.unread[0]; // what has come and was not read is lost with this process
+    for (const queue of this.queues) if (queue.left > left) ({ left, first } = queue);
+    return first ? first.before : this.progress.position;
+  }
 
   // --- readers ------------------------------------------------------------------------------------
 
@@ -125,8 +131,8 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
       this.release();
     });
     this.unread = [];
+    this.queues.add(queue);
     if (this.finished) queue.close(this.problem);
-    else this.queues.add(queue);
     this.demand();
     return queue;
   }
@@ -218,6 +224,7 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
   private release(): void {
     setTimeout(() => {
       if (this.listeners.size || this.queues.size || this.waiting) return;
+      if (this.id === null && !this.way.start) return; // who comes back would start another; `identify` looks again
       this.reading?.abort();
       this.reading = null;
       if (!this.finished) this.connected({ state: "idle", failures: 0 });
@@ -230,10 +237,11 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
     try {
       if (this.way.start) await this.started;
       while (!signal.aborted && !this.finished) {
-        const before = this.position, ended = await this.connect(failures, signal);
+        const before = this.progress.position, ended = await this.connect(failures, signal);
         if (signal.aborted || this.finished) return;
         if (ended.over) return await this.lookAtEnd();
-        failures = before === this.position ? failures + 1 : 1;
+        if (ended.quiet) continue;
+        failures = before === this.progress.position ? failures + 1 : 1;
         this.check(failures, ended.error);
         const delay = Math.max(ended.wait ?? 0, this.pause(failures));
         this.connected({ state: "waiting", failures, delay, error: ended.error });
@@ -260,7 +268,7 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
       },
     };
     try {
-      const ended = await this.way.read(this.id, this.position, this.compact, listener, signal);
+      const ended = await this.way.read(this.id, this.progress.position, this.compact, listener, signal);
       return broken && !ended.over ? { ...ended, error: broken } : ended;
     } catch (error) {
       if (!(error instanceof SyntaxError)) throw error;
@@ -284,6 +292,7 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
   private async lookAtEnd(): Promise<void> {
     const gone = (cause?: unknown) => new StreamllError("gone", "the run cannot be read on: its server keeps no log of it", { cause });
     const told: any = await this.ask(this.id!, "").then((answer) => answer.json()).catch((error) => { throw gone(error); });
+    if (this.finished) return; // it was closed meanwhile
     if (told.status !== "ended" && told.status !== "failed" && told.status !== "cancelled") throw gone();
     this.state.status = told.status;
     this.state.usage = told;
@@ -295,14 +304,15 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
   // --- what comes -----------------------------------------------------------------------------------
 
   private take(event: RunEvent): void {
-    const fresh = this.progress.take(event);
+    const before = this.progress.position, fresh = this.progress.take(event);
     if (!fresh) return;
     if (this.id === null && fresh.run_id) this.identify(fresh.run_id);
     this.state.take(fresh);
-    this.kept?.push(fresh);
+    const item = { event: fresh, before };
+    this.kept?.push(item);
     if (this.listeners.size || this.queues.size || this.waiting) this.unread = [];
-    else this.unread.push(fresh); // it came before the connection was closed
-    for (const queue of this.queues) queue.put(fresh);
+    else this.unread.push(item); // it came before the connection was closed
+    for (const queue of this.queues) queue.put(item);
     if (statusAfter(fresh)) this.finish();
     else this.changed();
   }
@@ -310,7 +320,8 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
   private identify(id: string): string {
     this.state.id = id;
     if (this.status === "starting") this.state.status = "running";
-    this.identified(id);
+    this.identified?.(id);
+    this.release();
     this.changed();
     return id;
   }
@@ -332,8 +343,7 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
   private finish(problem?: unknown): void {
     this.finished = true;
     this.problem = problem;
-    for (const queue of this.queues) queue.close(problem);
-    this.queues.clear();
+    for (const queue of this.queues) queue.close(problem); // each stays until it is read or left: its rest is the next one's
     this.connected({ state: "closed", failures: 0, ...(problem === undefined ? {} : { error: problem }) });
     this.end();
   }
@@ -341,7 +351,7 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
   private connected(connection: Connection): void {
     if (connection.state === this.connection.state && connection.state === "idle") return;
     this.connection = connection;
-    this.options.onConnection?.(connection);
+    told(() => this.options.onConnection?.(connection));
     this.changed();
   }
 
@@ -351,25 +361,43 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
     this.telling = true;
     queueMicrotask(() => {
       this.telling = false;
-      for (const listener of [...this.listeners]) if (this.listeners.has(listener)) listener();
+      for (const listener of [...this.listeners]) if (this.listeners.has(listener)) told(listener);
     });
   }
 }
 
+/** Call the user's code. What it raises is reported as an error of its own, and the run is read on. */
+function told(call: () => void): void {
+  try {
+    call();
+  } catch (error) {
+    queueMicrotask(() => { throw error; });
+  }
+}
+
+/** An event, and the position before it. */
+interface Item {
+  readonly event: RunEvent;
+  readonly before: string | null;
+}
+
 /** What one iterator has not read yet. */
 class Queue implements AsyncIterableIterator<RunEvent> {
-  private items: RunEvent[];
+  private items: Item[];
   private next_ = 0;
   private closed = false;
   private problem: unknown;
   private wake: (() => void) | null = null;
 
-  constructor(items: readonly RunEvent[], private readonly leave: (unread: RunEvent[]) => void) {
+  constructor(items: readonly Item[], private readonly leave: (unread: Item[]) => void) {
     this.items = [...items];
   }
 
-  put(event: RunEvent): void {
-    this.items.push(event);
+  get left(): number { return this.items.length - this.next_; }
+  get first(): Item | undefined { return this.items[this.next_]; }
+
+  put(item: Item): void {
+    this.items.push(item);
     this.wake?.();
   }
 
@@ -380,12 +408,12 @@ class Queue implements AsyncIterableIterator<RunEvent> {
   }
 
   async next(): Promise<IteratorResult<RunEvent>> {
-    while (this.next_ === this.items.length && !this.closed) {
+    while (!this.left && !this.closed) {
       this.items = [];
       this.next_ = 0;
       await new Promise<void>((resolve) => { this.wake = resolve; });
     }
-    if (this.next_ < this.items.length) return { done: false, value: this.items[this.next_++]! };
+    if (this.left) return { done: false, value: this.items[this.next_++]!.event };
     const { problem } = this;
     this.problem = undefined;
     this.leave([]);

@@ -27,7 +27,7 @@ export interface RunHandle<P extends Signature = AnySignature> extends State {
   readonly running: boolean;
   /** Start the program. A run that was started here and still runs is stopped. Call it where something has happened, not while rendering. */
   start(inputs: P["inputs"]): Run<P>;
-  /** Read a run that has been started: by its address, or its id. It is not stopped by another `start`. */
+  /** Read a run that has been started: by its address, or its id. Another `start` stops it only if it was started here. */
   join(run: Joined): Run<P>;
   /** Start the program with the latest inputs again. Throws where none were given here. */
   restart(): Run<P>;
@@ -54,8 +54,9 @@ export function useRun<P extends Signature = AnySignature>(options: UseRunOption
 function actionsOf<P extends Signature>(options: () => UseRunOptions<P>, show: (run: Run<P> | null) => void) {
   let run: Run<P> | null = null, own: Run<P> | null = null, given: P["inputs"] | undefined;
   const turnTo = (other: Run<P> | null) => {
-    if (other && own && isRunning(own.status)) own.stop().catch(() => {}); // nobody is left to be told
-    if (other) own = null;
+    const same = other !== null && other.id !== null && other.id === own?.id; // a page goes to its run's address, and joins it there
+    if (other && own && !same && isRunning(own.status)) own.stop().catch(() => {}); // nobody is left to be told
+    if (other) own = same ? other : null;
     show((run = other));
   };
   return {

@@ -388,20 +388,33 @@
   var POLICY_VIOLATION = 1008;
   async function overWebSocket(make, url, look, silence, listener, signal) {
     const decoder = new Decoder();
-    let opened = false, problem;
+    let opened = false, quiet = false, problem, timer;
     const code = await new Promise((resolve) => {
+      const end = (code2) => {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", leave);
+        resolve(code2);
+      };
       const socket = make(url), leave = () => {
-        resolve(0);
+        end(0);
+        socket.onmessage = null;
         socket.close();
       };
-      const timer = silence ? setTimeout(leave, silence) : void 0;
+      const heard = () => {
+        clearTimeout(timer);
+        if (silence) timer = setTimeout(() => {
+          quiet = opened;
+          leave();
+        }, silence);
+      };
+      heard();
       socket.onopen = () => {
         opened = true;
-        clearTimeout(timer);
+        heard();
         listener.opened();
       };
       socket.onmessage = ({ data }) => {
-        if (signal.aborted || problem) return;
+        heard();
         try {
           listener.hear([decoder.read(data)]);
         } catch (error) {
@@ -411,15 +424,12 @@
       };
       socket.onerror = () => {
       };
-      socket.onclose = (closed) => {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", leave);
-        resolve(closed.code);
-      };
+      socket.onclose = (closed) => end(closed.code);
       signal.addEventListener("abort", leave);
       if (signal.aborted) leave();
     });
     if (problem) throw problem;
+    if (quiet) return { quiet };
     if (code === NORMAL && opened) return { over: true };
     if (!signal.aborted && (!opened || code === POLICY_VIOLATION)) {
       try {
@@ -588,10 +598,10 @@
       });
       this.state.id = id;
       if (id === null) this.state.status = "starting";
-      const known = new Promise((resolve) => {
+      this.started = id !== null ? Promise.resolve(id) : way.start ? way.start().then((given) => this.identify(given)) : new Promise((resolve, reject) => {
         this.identified = resolve;
+        void this.over.then(() => reject(this.problem));
       });
-      this.started = id !== null ? Promise.resolve(id) : way.start ? way.start().then((given) => this.identify(given)) : known;
       this.started.catch((error) => this.fail(error));
       const { signal } = options, abort = () => this.leave(signal.reason);
       if (signal?.aborted) abort();
@@ -634,9 +644,11 @@
     get token() {
       return this.way.http.token;
     }
-    /** Behind the last event that was read: for `joinRun`'s `after`. */
+    /** Behind the last event that was read, by each iterator that there is: for `joinRun`'s `after`. */
     get position() {
-      return this.progress.position;
+      let left = 0, first = this.unread[0];
+      for (const queue of this.queues) if (queue.left > left) ({ left, first } = queue);
+      return first ? first.before : this.progress.position;
     }
     // --- readers ------------------------------------------------------------------------------------
     /** The run as it is now; the same object until something changes. */
@@ -661,8 +673,8 @@
         this.release();
       });
       this.unread = [];
+      this.queues.add(queue);
       if (this.finished) queue.close(this.problem);
-      else this.queues.add(queue);
       this.demand();
       return queue;
     }
@@ -738,6 +750,7 @@
     release() {
       setTimeout(() => {
         if (this.listeners.size || this.queues.size || this.waiting) return;
+        if (this.id === null && !this.way.start) return;
         this.reading?.abort();
         this.reading = null;
         if (!this.finished) this.connected({ state: "idle", failures: 0 });
@@ -749,10 +762,11 @@
       try {
         if (this.way.start) await this.started;
         while (!signal.aborted && !this.finished) {
-          const before = this.position, ended = await this.connect(failures, signal);
+          const before = this.progress.position, ended = await this.connect(failures, signal);
           if (signal.aborted || this.finished) return;
           if (ended.over) return await this.lookAtEnd();
-          failures = before === this.position ? failures + 1 : 1;
+          if (ended.quiet) continue;
+          failures = before === this.progress.position ? failures + 1 : 1;
           this.check(failures, ended.error);
           const delay = Math.max(ended.wait ?? 0, this.pause(failures));
           this.connected({ state: "waiting", failures, delay, error: ended.error });
@@ -778,7 +792,7 @@
         }
       };
       try {
-        const ended = await this.way.read(this.id, this.position, this.compact, listener, signal);
+        const ended = await this.way.read(this.id, this.progress.position, this.compact, listener, signal);
         return broken && !ended.over ? { ...ended, error: broken } : ended;
       } catch (error) {
         if (!(error instanceof SyntaxError)) throw error;
@@ -798,33 +812,36 @@
     /** The server has nothing more, and has not sent the run's end to this reader. */
     async lookAtEnd() {
       const gone = (cause) => new StreamllError("gone", "the run cannot be read on: its server keeps no log of it", { cause });
-      const told2 = await this.ask(this.id, "").then((answer) => answer.json()).catch((error) => {
+      const told3 = await this.ask(this.id, "").then((answer) => answer.json()).catch((error) => {
         throw gone(error);
       });
-      if (told2.status !== "ended" && told2.status !== "failed" && told2.status !== "cancelled") throw gone();
-      this.state.status = told2.status;
-      this.state.usage = told2;
-      if (told2.status === "failed") this.state.error = new StreamllError("failed", told2.error ? `${told2.error_type}: ${told2.error}` : told2.error_type);
-      if (told2.status === "cancelled") this.state.error = new StreamllError("cancelled", "the run was cancelled");
+      if (this.finished) return;
+      if (told3.status !== "ended" && told3.status !== "failed" && told3.status !== "cancelled") throw gone();
+      this.state.status = told3.status;
+      this.state.usage = told3;
+      if (told3.status === "failed") this.state.error = new StreamllError("failed", told3.error ? `${told3.error_type}: ${told3.error}` : told3.error_type);
+      if (told3.status === "cancelled") this.state.error = new StreamllError("cancelled", "the run was cancelled");
       this.finish();
     }
     // --- what comes -----------------------------------------------------------------------------------
     take(event) {
-      const fresh = this.progress.take(event);
+      const before = this.progress.position, fresh = this.progress.take(event);
       if (!fresh) return;
       if (this.id === null && fresh.run_id) this.identify(fresh.run_id);
       this.state.take(fresh);
-      this.kept?.push(fresh);
+      const item = { event: fresh, before };
+      this.kept?.push(item);
       if (this.listeners.size || this.queues.size || this.waiting) this.unread = [];
-      else this.unread.push(fresh);
-      for (const queue of this.queues) queue.put(fresh);
+      else this.unread.push(item);
+      for (const queue of this.queues) queue.put(item);
       if (statusAfter(fresh)) this.finish();
       else this.changed();
     }
     identify(id) {
       this.state.id = id;
       if (this.status === "starting") this.state.status = "running";
-      this.identified(id);
+      this.identified?.(id);
+      this.release();
       this.changed();
       return id;
     }
@@ -844,14 +861,13 @@
       this.finished = true;
       this.problem = problem;
       for (const queue of this.queues) queue.close(problem);
-      this.queues.clear();
       this.connected({ state: "closed", failures: 0, ...problem === void 0 ? {} : { error: problem } });
       this.end();
     }
     connected(connection) {
       if (connection.state === this.connection.state && connection.state === "idle") return;
       this.connection = connection;
-      this.options.onConnection?.(connection);
+      told2(() => this.options.onConnection?.(connection));
       this.changed();
     }
     changed() {
@@ -860,10 +876,19 @@
       this.telling = true;
       queueMicrotask(() => {
         this.telling = false;
-        for (const listener of [...this.listeners]) if (this.listeners.has(listener)) listener();
+        for (const listener of [...this.listeners]) if (this.listeners.has(listener)) told2(listener);
       });
     }
   };
+  function told2(call) {
+    try {
+      call();
+    } catch (error) {
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
+  }
   var Queue = class {
     constructor(items, leave) {
       this.leave = leave;
@@ -875,8 +900,14 @@
     closed = false;
     problem;
     wake = null;
-    put(event) {
-      this.items.push(event);
+    get left() {
+      return this.items.length - this.next_;
+    }
+    get first() {
+      return this.items[this.next_];
+    }
+    put(item) {
+      this.items.push(item);
       this.wake?.();
     }
     close(problem) {
@@ -885,14 +916,14 @@
       this.wake?.();
     }
     async next() {
-      while (this.next_ === this.items.length && !this.closed) {
+      while (!this.left && !this.closed) {
         this.items = [];
         this.next_ = 0;
         await new Promise((resolve) => {
           this.wake = resolve;
         });
       }
-      if (this.next_ < this.items.length) return { done: false, value: this.items[this.next_++] };
+      if (this.left) return { done: false, value: this.items[this.next_++].event };
       const { problem } = this;
       this.problem = void 0;
       this.leave([]);

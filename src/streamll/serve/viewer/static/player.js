@@ -7,7 +7,7 @@ class Player {
   constructor(id, changed, at = null) {
     this.id = id;
     this.events = [];
-    this.last = -1; // the seq that has been reached
+    this.last = -1; // the seq of the last event that is no token
     this.changed = changed; // called with true where everything has to be drawn anew
     this.following = at === null;
     this.playing = false;
@@ -28,10 +28,10 @@ class Player {
 
   /** An event has come; once more after a reconnection does no harm. */
   add(event) {
-    if (event.seq !== undefined && event.seq !== null) {
-      const reached = event.seq + ((event.count || 1) - 1);
-      if (reached <= this.last && event.event_type !== "token") return;
-      this.last = Math.max(this.last, reached);
+    // Tokens are left alone: one that was merged reaches beyond events of other calls, which come after it.
+    if (event.seq !== undefined && event.seq !== null && event.event_type !== "token") {
+      if (event.seq <= this.last) return;
+      this.last = event.seq;
     }
     this.events.push(event);
     if (this.following || this.isBefore(event)) this.advance(this.events.length);

@@ -5,6 +5,7 @@ const { set, narrow, address } = streamll;
 const $ = (id) => document.getElementById(id);
 
 const POLL = 1500, SEARCH_EVERY = 4; // milliseconds between two looks at the list; of a search every so many
+const PATIENCE = 8_000; // milliseconds for which a look waits for the answer to the one before
 const NOTED = 250; // milliseconds after which the address says the moment that is shown
 
 const enclosed = $("events");
@@ -28,12 +29,14 @@ const form = new streamll.Form($("form"), async (program, inputs) => {
 const actions = new streamll.Actions(source, shown, form, (id) => list.started.get(id), () => { if (narrow.matches) leave(); });
 let awaited = false; // the first run is to be shown as soon as there is one
 let picking = null; // the run that another one is looked for to compare it with
+let moves = 0; // from one run to another, or to the list
 
 // --- where the page is -------------------------------------------------------------------------------
 
 /** Show a run. `noted`: the address says so already, or `replace` it. */
 function show(id, { at = null, replace = false, noted = false } = {}) {
   pick(null);
+  moves++;
   if (shown.id === id && $("compare").hidden) return;
   awaited = false;
   compare.leave();
@@ -44,6 +47,7 @@ function show(id, { at = null, replace = false, noted = false } = {}) {
 
 function leave(noted = false) {
   const from = compare.ids[0] || shown.id;
+  moves++;
   awaited = false;
   pick(null);
   compare.leave();
@@ -55,6 +59,7 @@ function leave(noted = false) {
 
 function beside(id, other, noted = false) {
   pick(null);
+  moves++;
   shown.leave();
   $("nothing").hidden = true;
   document.body.dataset.view = "run";
@@ -107,11 +112,13 @@ function moved() {
 // --- the list ----------------------------------------------------------------------------------------
 
 let looks = 0;
+let asked = 0, askedAt = 0, answered = 0; // the latest look at the list, when it was, and the latest that is over
 async function refresh() {
-  const query = search.query;
+  const query = search.query, turn = ++asked;
+  askedAt = performance.now();
   try {
-    const found = await source.runs(query);
-    if (query !== search.query) return; // something else is wanted by now
+    const found = await source.runs(query).finally(() => { answered = Math.max(answered, turn); });
+    if (query !== search.query || turn < answered) return; // something else is wanted by now, or something later known
     list.draw(found.runs, query !== "");
     search.draw(found);
     $("compare-with").hidden = list.runs.length < 2 && !query;
@@ -119,6 +126,7 @@ async function refresh() {
     drawNothing();
     if (awaited && list.runs.length && !narrow.matches) show(list.runs[0].run_id, { replace: true });
   } catch (problem) {
+    if (turn < answered) return;
     trouble.list = problem instanceof streamll.Unauthorized ? problem.message : "the server does not answer";
   }
   drawConnection();
@@ -171,7 +179,7 @@ streamll.theme($("theme"));
 
 async function begin() {
   document.body.classList.toggle("report", !source.live);
-  const wanted = address.place(), run = wanted.run || source.only;
+  const wanted = address.place(), run = wanted.run || source.only, before = moves;
   if (location.hash) address.keep(wanted, false); // without a token
   await refresh();
   try {
@@ -180,13 +188,15 @@ async function begin() {
     form.draw(programs);
     drawNothing();
   } catch { /* the list says that nobody answers */ }
+  if (moves !== before) return; // somebody has chosen another meanwhile
   if (run && wanted.other) beside(run, wanted.other, true);
   else if (run) show(run, { at: wanted.at, replace: true });
   else if (list.runs.length && !shown.player && (!source.live || !narrow.matches)) show(list.runs[0].run_id, { replace: true });
   else awaited = !shown.player;
 }
 if (source.live) setInterval(() => {
-  if (!document.hidden && !source.only && (!search.words || looks++ % SEARCH_EVERY === 0)) refresh();
+  const waits = $("ask-token").open || (answered < asked && performance.now() - askedAt < PATIENCE);
+  if (!waits && !document.hidden && !source.only && (!search.words || looks++ % SEARCH_EVERY === 0)) refresh();
 }, POLL);
 begin();
 streamll.page = { player, form };
