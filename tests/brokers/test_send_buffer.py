@@ -7,6 +7,7 @@ import pytest
 
 from brokers.sample_runs import by_run, check_order, make_run, plain
 from streamll.brokers.send_buffer import JOIN_BYTES, SendBuffer
+from streamll.brokers.sink import fill
 from streamll.core.events import StreamGap
 from streamll.core.wire import decode_batch
 
@@ -129,3 +130,17 @@ def test_beyond_max_bytes_the_oldest_entries_become_a_gap():
     assert sum(gap.count for gap in gaps) == buffer.dropped > 0
     assert len(read) - len(gaps) == buffer.event_count == sum(map(len, runs)) - buffer.dropped
     check_order(read, holes=True)
+
+
+@pytest.mark.parametrize("limits", [(20_000, 2**24), (2**26, 5_000)], ids=["overflow", "oversized"])
+def test_a_gap_is_told_where_the_lost_events_would_have_been(limits):
+    """With a stream per conversation that stream's readers are told, and handlers with ``where=``."""
+    buffer = SendBuffer(*limits)
+    context = {"conversation_id": "c1"}
+    put_one_by_one(buffer, make_run("r1", ["x" * 6_000] * 10, context))
+    entries = everything(buffer)
+    for entry in entries:
+        assert fill("run:{conversation_id}", entry.run_id, entry.context) == "run:c1"
+    read = events_of(entries)
+    assert any(isinstance(event, StreamGap) for event in read)
+    assert all(event.context == context for event in read)

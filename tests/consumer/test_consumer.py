@@ -15,6 +15,7 @@ from patience import Stopwatch
 from brokers.sample_runs import BOUND, check_order, collect, ends, make_run
 from brokers.servers import wait_until
 from streamll.consumer import EventConsumer
+from streamll.core.errors import BrokerError
 from streamll.core.events import Status
 from streamll.sinks import open_sink
 
@@ -91,6 +92,68 @@ def test_a_failing_handler_affects_neither_the_consumer_nor_other_handlers(url):
     wait_until(lambda: len(heard) == 7, BOUND, "all events")
     assert consumer.stop(BOUND)
     assert consumer.statistics().dead_lettered == 7
+
+
+async def cancelled_elsewhere():
+    """What the handler waits for is cancelled, as a client library does with a broken connection."""
+    waiting = asyncio.ensure_future(asyncio.Event().wait())
+    asyncio.get_running_loop().call_soon(waiting.cancel)
+    await waiting
+
+
+async def names_a_file():
+    raise LookupError("no price in caf\udce9.txt")  # a name that is not UTF-8
+
+
+@pytest.mark.parametrize("fails", [cancelled_elsewhere, names_a_file])
+def test_a_handler_that_fails_in_any_way_ends_neither_its_run_nor_the_consumer(url, fails):
+    """D4: it is called again, its event becomes a dead letter, and the run's next events are handled."""
+    for run in (make_run("r1", ["a"]), make_run("r2", ["a"])):
+        for event in run:
+            write(url, [event])  # an entry of its own
+    consumer = EventConsumer(
+        url, group="g", start="beginning", retries=1, retry_delay=0.001, prefetch=3
+    )
+    heard = []
+
+    @consumer.on("*")
+    async def handle(event):
+        heard.append(event.event_id)
+        if event.event_id == "r1:0":
+            await fails()
+
+    consumer.start()
+    wait_until(lambda: consumer.statistics().handled == 14, BOUND, "all events")
+    wait_until(lambda: consumer.statistics().lag == 0, BOUND, "all acknowledged")
+    assert consumer.stop(BOUND)
+    assert heard.count("r1:0") == 2
+    assert consumer.statistics().dead_lettered == 1
+
+
+def test_a_consumer_that_is_cancelled_cancels_its_handlers_and_writes_no_dead_letter(url):
+    write(url, make_run("r1", []))
+    consumer = EventConsumer(url, group="g", start="beginning", retries=0)
+    ended = []
+
+    async def main():
+        begun = asyncio.Event()
+
+        @consumer.on("*")
+        async def handle(event):
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append(event.event_id)
+
+        running = asyncio.create_task(consumer.run())
+        await begun.wait()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(main(), BOUND))
+    assert ended == ["r1:0"]
+    assert consumer.statistics().dead_lettered == 0
 
 
 def test_handlers_may_be_methods_lambdas_and_callable_objects(url):
@@ -198,6 +261,21 @@ def test_starting_and_stopping_is_idempotent(url):
         assert consumer.stop(BOUND)
         assert consumer.stop(BOUND)
     assert len(heard) == 1  # the second time it went on behind it
+
+
+def test_who_waits_for_a_consumer_that_the_broker_refuses_is_let_go(tmp_path):
+    """D4: as with a wrong password; here the folder is not there."""
+    consumer = EventConsumer(f"sqlite:///{tmp_path}/nowhere/log.db")
+    consumer.start()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(consumer.wait_connected)
+        try:
+            with pytest.raises(BrokerError, match="is its folder there"):
+                consumer.stop(BOUND)
+            assert not waiting.result(BOUND)
+        finally:
+            consumer._state.connected.set()  # the pool waits for its thread
+    assert consumer.stop(BOUND)
 
 
 def test_ctrl_c_stops_run_sync(url):

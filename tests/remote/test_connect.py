@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import dspy
@@ -20,9 +21,11 @@ from streamll.core import errors
 from streamll.core import events as ev
 from streamll.core.positions import Position, position
 from streamll.core.run_view import RUN_GONE, RUN_LOST, RunView, closing_events
+from streamll.flow import bridge
 from streamll.flow.coalesce import coalesce
 from streamll.remote import reading
-from streamll.remote.reading import Frames
+from streamll.remote import stream as streams
+from streamll.remote.reading import Frames, Reading
 from streamll.serve import create_app, run_token
 from streamll.streams import map_tokens
 from streamll.testing import Reply
@@ -285,6 +288,69 @@ def test_leaving_does_not_stop_the_run_unless_it_is_cancelled(practice, lm, serv
         early.cancel()  # before the server has started it
         with pytest.raises(errors.StreamCancelled, match="the run was cancelled"):
             list(early)
+
+
+@pytest.fixture
+def left(monkeypatch):
+    """Set when a reader stops reading; its requests may take as long as they need."""
+    left, leave = threading.Event(), streams._RemoteStream.leave
+    monkeypatch.setattr(streams._RemoteStream, "leave", lambda stream: left.set() or leave(stream))
+    for module in (reading, streams):
+        monkeypatch.setattr(module, "CANCEL_S", BOUND)
+    monkeypatch.setattr(bridge, "STOP_TIMEOUT_S", BOUND)
+    return left
+
+
+def test_who_cancels_and_leaves_before_reading_has_begun_has_the_run_stopped(
+    practice, lm, server, left, monkeypatch
+):
+    practice.script(Reply({"answer": WORDS}, hold_after=12))
+    with streamll.connect(server.url).start("qa", question="q") as events:
+        next(event for event in events if event.event_type == "token")
+    left.clear()
+    begins = bridge.on_event_loop  # the first step of a thread that reads
+
+    def begins_late():
+        left.wait(0.2)
+        return begins()
+
+    monkeypatch.setattr(bridge, "on_event_loop", begins_late)
+    with streamll.connect(server.url, events.run_id) as again:
+        again.cancel()
+    runner = server.app.service.runner
+    wait_until(lambda: events.run_id not in runner.running, what="the run's end")
+
+
+@pytest.mark.parametrize("on_loop", [False, True])
+def test_who_cancels_and_leaves_before_the_server_has_said_which_run_has_it_stopped(
+    practice, lm, server, left, monkeypatch, on_loop
+):
+    practice.script(Reply({"answer": WORDS}, hold_after=12))
+    runner, start = server.app.service.runner, Reading._start
+    started, run_ids = threading.Event(), []
+
+    async def answered_late(self):
+        run_ids.append(await start(self))
+        assert run_ids[0] in runner.running
+        started.set()
+        await asyncio.to_thread(left.wait, 0.2)
+        return run_ids[0]
+
+    monkeypatch.setattr(Reading, "_start", answered_late)
+    connection = streamll.connect(server.url).start("qa", question="q")
+
+    async def leave():
+        async with connection as events:
+            await asyncio.to_thread(started.wait, BOUND)
+            events.cancel()
+
+    if on_loop:
+        asyncio.run(asyncio.wait_for(leave(), 2 * BOUND))
+    else:
+        with connection as events:
+            started.wait(BOUND)
+            events.cancel()
+    wait_until(lambda: run_ids[0] not in runner.running, what="the run's end")
 
 
 # --- errors -----------------------------------------------------------------------------------------

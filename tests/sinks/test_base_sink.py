@@ -14,6 +14,7 @@ import pytest
 from brokers.sample_runs import make_run
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Status, TokenEvent
+from streamll.flow.worker import LoopThread
 from streamll.sinks import BaseSink, CallbackSink
 from streamll.sinks.jsonl import JSONLSink, read_jsonl
 
@@ -394,6 +395,30 @@ def test_an_async_handler_runs_on_one_loop_of_the_sinks_own():
     assert sink.statistics().failed == 1
     (loop,) = sink.loops
     assert loop.is_closed()
+
+
+def test_an_event_that_is_put_while_the_loop_of_a_sink_ends_is_handled(monkeypatch):
+    """It starts the worker again, as it does a moment later."""
+    handled = []
+
+    async def handle(event):
+        handled.append(event.message)
+
+    sink = CallbackSink(handle)
+    stop = LoopThread.stop
+
+    def put_meanwhile(loop, timeout):
+        monkeypatch.setattr(LoopThread, "stop", stop)
+        stop(loop, timeout)
+        sink.put(Status(message="meanwhile"))
+        assert sink.catch_up(BOUND)
+
+    sink.put(Status(message="before"))
+    monkeypatch.setattr(LoopThread, "stop", put_meanwhile)
+    assert sink.stop(BOUND)
+    assert handled == ["before", "meanwhile"]
+    assert sink.statistics().failed == 0
+    assert sink.stop(BOUND)
 
 
 def test_an_async_batch_handler_works_too():

@@ -45,11 +45,11 @@ class OpenRuns:
             if type(event) is RunStart and run_id is not None:
                 runs[run_id] = _OpenRun(event.context)
                 self._look_later()
-            elif run_id in runs:
+            elif run_id is not None and (run := runs.get(run_id)) is not None:
                 if event.event_type in TERMINAL:
-                    del runs[run_id]
+                    runs.pop(run_id, None)  # ``forget`` may come between, on another thread
                 else:
-                    runs[run_id].heard = True
+                    run.heard = True
 
     def forget(self) -> None:
         """The sink stops, and reports nothing any more."""

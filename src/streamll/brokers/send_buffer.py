@@ -100,7 +100,8 @@ class SendBuffer:
         self._latest: dict[str | None, PendingEntry] = {}  # of each run, unless a gap follows it
         self._join_bytes = min(JOIN_BYTES, max_entry_bytes, max_bytes // 8)
         self._renumbers = False  # entries that were sent before need ids above that of a gap
-        self._lost: dict[str | None, int] = {}
+        self._lost: dict[str | None, tuple[int, Mapping[str, Any]]] = {}
+        """Of each run: how many events, and their context, which may name the log that is told."""
         self._numbered = 0
 
     def __bool__(self) -> bool:
@@ -117,7 +118,8 @@ class SendBuffer:
             self._forget(entry)
             self._renumbers = True
             self.dropped += entry.event_count
-            self._lost[entry.run_id] = self._lost.get(entry.run_id, 0) + entry.original_count
+            lost, _ = self._lost.get(entry.run_id, (0, ev.NOTHING))
+            self._lost[entry.run_id] = lost + entry.original_count, entry.context
 
     def head(
         self,
@@ -129,8 +131,8 @@ class SendBuffer:
 
         Those that are stuck are left out, and then it may be none.
         """
-        for run_id, count in self._lost.items():
-            self._entries.appendleft(self._gap(run_id, count, "overflow"))
+        for run_id, (count, context) in self._lost.items():
+            self._entries.appendleft(self._gap(run_id, context, count, "overflow"))
         self._lost.clear()
         if self._renumbers:
             self._renumbers = False
@@ -173,7 +175,10 @@ class SendBuffer:
                 self._pack(events[count // 2 :], traceparent)
             else:
                 self.oversized += 1
-                self._entries.append(self._gap(run_id, original_count(events), "oversized"))
+                context = events[0].context
+                self._entries.append(
+                    self._gap(run_id, context, original_count(events), "oversized")
+                )
                 self._latest.pop(run_id, None)
             return
         entry = PendingEntry.of(events, envelope[1:], traceparent)
@@ -223,11 +228,15 @@ class SendBuffer:
         if self._latest.get(entry.run_id) is entry:
             del self._latest[entry.run_id]
 
-    def _gap(self, run_id: str | None, count: int, reason: str) -> PendingEntry:
+    def _gap(
+        self, run_id: str | None, context: Mapping[str, Any], count: int, reason: str
+    ) -> PendingEntry:
         identity = ev.NOBODY if run_id is None else ev.Identity(run_id=run_id)
-        event = ev.StreamGap(timestamp=time.time(), identity=identity, count=count, reason=reason)
+        event = ev.StreamGap(
+            timestamp=time.time(), identity=identity, context=context, count=count, reason=reason
+        )
         [envelope] = encode_batch([event])
-        gap = PendingEntry(envelope[1:], run_id, original_count=count)
+        gap = PendingEntry(envelope[1:], run_id, context, original_count=count)
         self.bytes += gap.size
         return gap
 

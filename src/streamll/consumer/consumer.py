@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import math
 import os
 import signal
 import socket
 import threading
+import time
 import uuid
 import weakref
 from collections import deque
@@ -42,7 +44,13 @@ from streamll.consumer.handlers import Handler, Subscription
 from streamll.consumer.iteration import Iteration
 from streamll.consumer.lost_runs import LostRuns
 from streamll.consumer.self_start import SelfStart
-from streamll.consumer.session import ConsumerState, ConsumerStatistics, ReadEntry, ReadSession
+from streamll.consumer.session import (
+    STOP_CHECK_S,
+    ConsumerState,
+    ConsumerStatistics,
+    ReadEntry,
+    ReadSession,
+)
 from streamll.core.errors import ConfigurationError, logger
 from streamll.core.events import Event
 from streamll.core.positions import Position
@@ -250,9 +258,8 @@ class EventConsumer:
         if thread.is_alive():
             return False
         self._thread = None
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
+        if self._failure is not None:  # kept for those who wait for a connection
+            raise self._failure
         return True
 
     def stop_soon(self) -> None:
@@ -262,9 +269,16 @@ class EventConsumer:
     def wait_connected(self, timeout: float | None = None) -> bool:
         """Wait until the log is being read: what is emitted after that will be seen.
 
-        False if ``timeout`` seconds were not enough; ``None``, the default, waits without a limit.
+        False if ``timeout`` seconds were not enough, or a consumer that was started in the background
+        has failed, which ``stop()`` raises; ``None``, the default, waits without a limit.
         """
-        return self._state.connected.wait(timeout)
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while not self._state.connected.wait(
+            max(0.0, min(deadline - time.monotonic(), STOP_CHECK_S))
+        ):
+            if self._failure is not None or time.monotonic() >= deadline:
+                return False
+        return True
 
     def __aiter__(self) -> AsyncIterator[Event]:
         """Every event, one by one. In a group an entry is acknowledged when the next is asked for.
@@ -367,6 +381,7 @@ class EventConsumer:
             await asyncio.to_thread(thread.join)
         if task is not None:
             await asyncio.wait({task})
+        self._failure = None
         self._state.begin()
         self._state.stopping = self._stop_wanted
 
@@ -401,6 +416,7 @@ class EventConsumer:
                     backoff=self._backoff,
                     counts=self._state.counts,
                     on_failure=session.dead_letter_event,
+                    cancelled=lambda: queue.cancelled,
                 )
             if not settled:  # not acknowledged: another member gets it
                 return

@@ -18,6 +18,7 @@ from concurrent.futures import Executor
 from typing import Any, Generic, TypeVar
 
 from streamll.consumer.session import ConsumerStatistics
+from streamll.core.errors import logger
 from streamll.core.events import Event
 from streamll.flow.retry import Backoff
 
@@ -70,18 +71,20 @@ async def call_handlers(
     executor: Executor,
     backoff: Backoff,
     counts: ConsumerStatistics,
-    on_failure: Callable[[Event, Handler, Exception], Awaitable[bool]],
+    on_failure: Callable[[Event, Handler, BaseException], Awaitable[bool]],
+    cancelled: Callable[[], bool],
 ) -> bool:
     """Give every event to every handler that wants it, in order.
 
     A handler that fails is called again after a pause, until ``backoff`` gives up; then
     ``on_failure`` gets its event and error. False if that could not settle one of them.
+    ``cancelled`` says whether it is this task that is cancelled, and not what a handler waits for.
     """
     calls = deque((event, each) for event in events for each in subscriptions if each.wants(event))
     settled, failures = True, 0
     while calls:
         left = len(calls)
-        error = await _advance(calls, executor)
+        error = await _advance(calls, executor, cancelled)
         if len(calls) < left:
             failures = 0
         if error is None:
@@ -98,7 +101,9 @@ async def call_handlers(
     return settled
 
 
-async def _advance(calls: Calls, executor: Executor) -> Exception | None:
+async def _advance(
+    calls: Calls, executor: Executor, cancelled: Callable[[], bool]
+) -> BaseException | None:
     """Make calls, at least one, until one fails; return its error. What is done leaves ``calls``."""
     event, each = calls[0]
     try:
@@ -112,6 +117,10 @@ async def _advance(calls: Calls, executor: Executor) -> Exception | None:
             await awaitable
     except Exception as error:  # noqa: BLE001 - a handler may fail in any way
         return error
+    except asyncio.CancelledError as error:
+        if cancelled():
+            raise
+        return error  # somebody has cancelled what the handler waited for: it has failed
     calls.popleft()
     return None
 
@@ -133,7 +142,8 @@ def _call_plain(calls: Calls) -> tuple[Exception | None, Any]:
 class PerKeyQueue(Generic[T]):
     """A bounded queue whose items are worked on in order per key, and concurrently across keys.
 
-    Works on up to ``concurrency`` keys at a time. ``work`` must not raise. ``capacity`` bounds the weight of the items that wait or are worked on.
+    Works on up to ``concurrency`` keys at a time. ``work`` must not raise: what it raises is logged, and
+    the item counts as done. ``capacity`` bounds the weight of the items that wait or are worked on.
     """
 
     def __init__(
@@ -146,6 +156,13 @@ class PerKeyQueue(Generic[T]):
         self._queues: dict[Hashable, deque[tuple[T, int]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
+        self._cancelled = False
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the task that asks, one of this queue's, is being cancelled."""
+        cancelling = getattr(asyncio.current_task(), "cancelling", None)  # not in Python 3.10
+        return self._cancelled or (cancelling is not None and cancelling() > 0)
 
     async def add(self, key: Hashable, item: T, weight: int) -> None:
         """Queue an item; waits while the capacity is used up, unless the queue is empty."""
@@ -166,6 +183,7 @@ class PerKeyQueue(Generic[T]):
             await asyncio.wait(self._tasks)
 
     def cancel(self) -> None:
+        self._cancelled = True
         for task in self._tasks:
             task.cancel()
 
@@ -174,7 +192,10 @@ class PerKeyQueue(Generic[T]):
         while queue:
             item, weight = queue[0]
             async with self._slots:
-                await self._work(item)
+                try:
+                    await self._work(item)
+                except Exception:  # the key's next items and the capacity must not be lost with it
+                    logger.exception("consumer: an entry was left unhandled")
             queue.popleft()
             self._load -= weight
             self._freed.set()

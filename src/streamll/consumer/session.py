@@ -187,7 +187,7 @@ class ReadSession:
         """
         return self._in_group and entry.deliveries > self.max_deliveries
 
-    async def dead_letter_event(self, event: Event, handler: Any, failure: Exception) -> bool:
+    async def dead_letter_event(self, event: Event, handler: Any, failure: BaseException) -> bool:
         """Make a dead letter of an event whose handler failed for good, with the error in it.
 
         False if it could not be written before the consumer stopped.
@@ -196,7 +196,8 @@ class ReadSession:
         kind, which = type(failure).__name__, event.event_id or event.event_type
         text = "consumer: handler %s failed on %s (%s); the event becomes a dead letter"
         logger.warning(text, name, which, kind)
-        error = {"type": kind, "message": str(failure), "handler": name}
+        said = str(failure).encode("utf-8", "replace").decode()  # JSON has no half of a character
+        error = {"type": kind, "message": said, "handler": name}
         [envelope] = encode_batch([event])
         body = envelope[:-1] + b',"error":' + msgspec.json.encode(error) + b"}"
         return await self._dead_letter(body)

@@ -12,6 +12,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from concurrent.futures import Future
 from http import HTTPStatus
 from typing import Any, NoReturn
 
@@ -70,6 +71,8 @@ class Reading:
         self.target = target
         self.run_id = target.run_id
         self.cancelling = False
+        self.asked: Future[None] = Future()
+        """Done once the request to stop the run is on its way, or reading has ended without one."""
         self._after = target.after
         self._reached_end = False
         self._answered = False
@@ -109,6 +112,7 @@ class Reading:
                     async for batch in batches:
                         yield batch
             finally:
+                self._has_asked()
                 if self._stopping is not None:
                     await asyncio.wait({self._stopping}, timeout=CANCEL_S)
                     self._stopping.cancel()
@@ -207,8 +211,13 @@ class Reading:
                 await tries.wait(broken)
 
     def _send_cancel(self) -> None:
-        if self._stopping is None and not self._reached_end:
+        if not self.asked.done() and not self._reached_end:
             self._stopping = asyncio.ensure_future(self._cancel())
+            self._has_asked()
+
+    def _has_asked(self) -> None:
+        if not self.asked.done():
+            self.asked.set_result(None)
 
     async def _cancel(self) -> None:
         tries = _Tries(self)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import wait
 from typing import Any
 
 from streamll.core.errors import RunFailed, RunLost, StreamCancelled
@@ -127,6 +128,12 @@ class _RemoteStream(Bridge):
         self._left = self._left or not self._over
         super().leave()
 
+    def _must_ask(self) -> bool:
+        """Whether the run is to be stopped by reading that goes on: it may not have begun yet, or the
+        server may have started the run and not said which it is.
+        """
+        return self._remote.cancelling and not self._over
+
     def _outcome(self) -> dict[str, Any]:
         self._raise_failure()
         if self.value is None:
@@ -180,6 +187,8 @@ class RemoteStream(_RemoteStream):
 
     def close(self) -> None:
         """Stop reading; a request to stop the run is sent before."""
+        if self._must_ask():
+            wait([self._remote.asked], CANCEL_S)
         self.leave()
         if self._remote.cancelling:
             self._producer.join(CANCEL_S)
@@ -205,3 +214,9 @@ class AsyncRemoteStream(_RemoteStream):
     async def decline(self, question: str | Event, *, by: str | None = None) -> bool:
         """Withdraw a question, as ``RemoteStream.decline`` does."""
         return await Answering(self._remote, question, by).send_async()
+
+    async def aclose(self) -> None:
+        """Stop reading; a request to stop the run is sent before."""
+        if self._must_ask():
+            await asyncio.wait({asyncio.wrap_future(self._remote.asked)}, timeout=CANCEL_S)
+        await super().aclose()

@@ -94,6 +94,32 @@ def test_silent_runs_of_one_log_share_a_report():
     runs.forget()
 
 
+@pytest.mark.parametrize("at", [3, -1], ids=["token", "end"])
+def test_runs_that_are_forgotten_in_the_middle_cost_no_events(at):
+    """``stop`` comes between two steps of ``hear``; what that raised would fail the whole batch."""
+    runs = open_runs.OpenRuns(lambda report: None, apart=False)
+    runs._look_later = lambda: None
+    run = make_run("r1", ["a"])
+    runs.hear(run[:1])
+
+    class Stopped(dict):
+        """Has a run when it is asked for it, and a moment later none."""
+
+        def __contains__(self, run_id):
+            found = super().__contains__(run_id)
+            runs.forget()
+            return found
+
+        def get(self, run_id):
+            found = super().get(run_id)
+            runs.forget()
+            return found
+
+    runs._runs = Stopped(runs._runs)
+    runs.hear([run[at]])
+    assert not runs._runs
+
+
 def test_a_stopped_or_forgotten_sink_reports_nothing(soon, tmp_path):
     """The process goes on, with a run that never ended."""
     url = f"sqlite:///{tmp_path / 'log.db'}"

@@ -10,11 +10,13 @@ import redis
 
 from brokers.backends import unique_name
 from brokers.load import BackgroundReader, check_complete
+from brokers.raw_log import RawCluster
 from brokers.sample_runs import BOUND, check_order, ends, make_run, read_log
 from brokers.servers import wait_until
 from streamll.brokers.copying import log_exists
 from streamll.brokers.open_runs import alive
 from streamll.brokers.opening import open_source
+from streamll.brokers.redis import pattern as patterns
 from streamll.brokers.redis.client import FIELD
 from streamll.brokers.redis.pattern import AHEAD_ENTRIES, names
 from streamll.brokers.redis.stream import REREAD_MS
@@ -111,6 +113,70 @@ def test_streams_are_found_read_and_forgotten(url, client):
     assert reader.consumer.statistics().reconnects == 0
     assert reader.consumer.statistics().malformed == 0
     check_complete([each for each in reader.events if each.run_id != "again"], runs)
+
+
+async def read_count(source, count: int) -> list:
+    entries: list = []
+    while len(entries) < count:
+        entries += await source.read()
+    return entries
+
+
+def test_a_stream_that_expires_while_it_is_waited_for_is_forgotten(server_of, monkeypatch):
+    """X17: every stream with a ttl does. On a cluster the reader goes on, without connecting again."""
+    monkeypatch.setattr(patterns, "LIVE_S", 0.0)  # both are waited for with all the others
+    monkeypatch.setattr(patterns, "QUIET_POLL_S", 0.01)
+    url, name = server_of("redis-cluster").url, unique_name()
+    old, new = f"{name}:old".encode(), f"{name}:new".encode()
+
+    async def main(client) -> None:
+        options = SourceOptions(target=f"{name}:*", start="beginning")
+        source = open_source(f"{url}?scan_seconds=3600", options)
+        await source.connect()
+        read, look, expired = await read_count(source, 2), source._look, asyncio.Event()
+
+        async def expires(address, keys, *block_ms):
+            if old in keys and not expired.is_set():
+                expired.set()
+                client.delete(old)
+                await source._discover()
+                client.xadd(new, {FIELD: b"third"})
+            return await look(address, keys, *block_ms)
+
+        monkeypatch.setattr(source, "_look", expires)
+        read += await read_count(source, 1)
+        while not expired.is_set() or any(old in each.keys for each in source._watches.values()):
+            read += await source.read()
+        assert [entry.body for entry in read] == [b"first", b"second", b"third"]
+        assert old not in source._after.keys() | source._looked.keys()
+        await source.close()
+
+    with RawCluster(url)._connect() as client:
+        client.xadd(old, {FIELD: b"first"}, id="1-0")
+        client.xadd(new, {FIELD: b"second"})
+        asyncio.run(asyncio.wait_for(main(client), BOUND))
+
+
+def test_what_was_read_ahead_of_a_stream_that_goes_away_is_given_out(
+    server_url, client, monkeypatch
+):
+    monkeypatch.setattr(patterns, "READ_BATCH_ENTRIES", 1)
+    name = unique_name()
+    for stream, number in (("a", 1), ("b", 2), ("a", 3)):
+        client.xadd(f"{name}:{stream}", {FIELD: b"%d" % number}, id=f"{number}-0")
+
+    async def main() -> list[bytes]:
+        options = SourceOptions(target=f"{name}:*", start="beginning")
+        source = open_source(f"{server_url}?scan_seconds=3600", options)
+        await source.connect()
+        read = await read_count(source, 1)
+        client.delete(f"{name}:b")
+        await source._discover()
+        read += await read_count(source, 2)
+        await source.close()
+        return [entry.body for entry in read]
+
+    assert asyncio.run(asyncio.wait_for(main(), BOUND)) == [b"1", b"2", b"3"]
 
 
 def put_all(sink, runs) -> None:

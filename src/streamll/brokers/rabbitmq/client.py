@@ -65,6 +65,15 @@ async def watch(channel: Any, heartbeat: int) -> None:
         asking.result()
 
 
+async def receive_all(channel: Any, prefetch_count: int = READ_BATCH_ENTRIES) -> None:
+    """Return once everything has been handed over that RabbitMQ has sent on a channel until now: it
+    answers behind that.
+    """
+    await channel.set_qos(prefetch_count=prefetch_count)
+    for _ in range(20):  # aio-pika hands messages over in tasks of its own
+        await asyncio.sleep(0)
+
+
 def _not_from_our_threads(record: logging.LogRecord) -> bool:
     return record.threadName != THREAD_NAME
 

@@ -115,6 +115,8 @@ class GroupMember:
         if live is None or not self._consumers:
             return None
         history = await queue_counts(self._connection, self._history)
+        # What waited no longer when it was counted may be on its way here: until it is, it is not held.
+        await rabbitmq_client.receive_all(self._channel)
         return live[0] + (history[0] if history else 0) + len(self._held)
 
     # --- consuming ------------------------------------------------------------------------------

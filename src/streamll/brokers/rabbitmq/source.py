@@ -58,6 +58,7 @@ class RabbitMQSource(Source):
         self._group = None if options.group is None else GroupMember(options, replicas)
         self._watching: asyncio.Future[None]
         self._connected_at: float | None = None
+        self._has_consumed = False
         self._jumped_to = -1  # the latest offset that did not follow the one before
         self._end = (
             -1
@@ -183,6 +184,7 @@ class RabbitMQSource(Source):
                 await self._consume(self._channel, self._arrived, self._offset_spec())
                 # RabbitMQ agrees before it looks where the log ends; its next answer comes behind that.
                 await self._channel.set_qos(prefetch_count=READ_BATCH_ENTRIES)
+                self._has_consumed = True
                 self._end = -1 if self._options.waits else await self._find_end()
             except ChannelPreconditionFailed:
                 if not awaited:
@@ -252,9 +254,7 @@ class RabbitMQSource(Source):
             queue = await channel.declare_queue(self._queue, passive=True)
 
             async def answer() -> None:
-                await channel.set_qos(prefetch_count=LAST_CHUNK_ENTRIES)
-                for _ in range(20):  # aio-pika hands messages over in tasks of its own
-                    await asyncio.sleep(0)
+                await rabbitmq_client.receive_all(channel, LAST_CHUNK_ENTRIES)
 
             await answer()
             await queue.consume(arrived.put, arguments={"x-stream-offset": "last"})
@@ -293,7 +293,8 @@ class RabbitMQSource(Source):
         if self._after is not None:
             return self._after + 1
         assert self._connected_at is not None
-        if time.time() - self._connected_at < rabbitmq_client.CONNECT_TIMEOUT_S:
+        waited_s = time.time() - self._connected_at
+        if not self._has_consumed and waited_s < rabbitmq_client.CONNECT_TIMEOUT_S:
             return "next"
         # The connection broke before anything was read; what was published since is wanted.
         return datetime.fromtimestamp(self._connected_at, timezone.utc)

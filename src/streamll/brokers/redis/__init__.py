@@ -8,8 +8,8 @@ the stream has one field, ``d``: an envelope (docs/wire.md).
   With ``replicas=``, and on clusters and under Sentinels, ``WAIT`` follows.
 * Reading: ``XREAD`` behind an entry id, which is the cursor.
 * Groups: ``XREADGROUP >`` gives each entry to one member and keeps it pending until ``XACK``.
-  ``XAUTOCLAIM`` takes over entries that have been idle too long; ``XCLAIM … JUSTID`` resets the idle
-  time of one's own without counting a delivery.
+  ``XPENDING … IDLE`` finds other members' entries that have been idle too long, and ``XCLAIM`` takes them
+  over; ``XCLAIM … JUSTID`` resets the idle time of one's own without counting a delivery.
 
 Every command names one key, as Redis Cluster requires. ``servers`` knows who has it: one server, a
 cluster's primary, or the one that Sentinels name; ``transport`` and ``stream`` write and read there.

@@ -240,7 +240,8 @@ class PatternSource(Source):
             self._live.pop(key, None)
         self._unfinished &= found
         self._keys = found
-        for key in [key for key in self._after if key not in found and key not in self._recent]:
+        needed = found | self._recent.keys() | self._buffers.keys()  # what was read is given out
+        for key in self._after.keys() - needed:
             del self._after[key]
         quiet = (self._looked[key] for key in found if key in self._looked)
         self._limit = min(at, min(quiet, default=at))
@@ -340,6 +341,8 @@ class PatternSource(Source):
         keys = list(keys)
         most = _ahead_of_each(keys)
         for key in keys:
+            if key not in self._keys:
+                continue  # it was forgotten meanwhile; one that is back is found again
             entries = found.get(key)
             if entries:
                 self._live[key] = time.monotonic()
@@ -388,8 +391,11 @@ class PatternSource(Source):
     async def _look(
         self, address: Address | None, keys: list[bytes], block_ms: int | None = None
     ) -> Mapping[bytes, list[Entry]]:
-        """What streams of one server have that was not read."""
+        """What streams of one server have that was not read; of one that has gone meanwhile, nothing."""
         most = _ahead_of_each(keys)
+        keys = [key for key in keys if key in self._after]
+        if not keys:
+            return {}
         places = [self._after[key] for key in keys]
         if self._servers.kind == "cluster":
             commands = {

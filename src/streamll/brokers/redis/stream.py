@@ -104,9 +104,7 @@ class StreamSource(Source):
                 self._after = entries[-1].cursor
             return entries
         if self._own_after is not None:
-            entries = await self._read_as_member(self._own_after)
-            self._own_after = entries[-1].cursor if entries else None
-            return entries
+            return await self._read_own(self._own_after)
         return await self._claim() or await self._read_new()
 
     async def _read_new(self) -> list[Entry]:
@@ -148,14 +146,16 @@ class StreamSource(Source):
         """
         if self._group is None:
             return None
+        # The groups first: a group that is behind what was written in between is not at the end.
+        groups = await self._redis.xinfo_groups(self._key)
         stream = await self._redis.xinfo_stream(self._key)
-        for group in await self._redis.xinfo_groups(self._key):
+        for group in groups:
             if id_text(group["name"]) == self._group:
                 told, known = group.get("lag"), _unread(stream, group["last-delivered-id"])
                 if known is None and told is not None:
                     known = max(told - self._trimmed, 0)
                 elif known is not None and told is not None:
-                    self._trimmed = told - known
+                    self._trimmed = max(told - known, 0)  # what was written in between was not
                 return None if known is None else known + int(group["pending"])
         return None
 
@@ -186,22 +186,60 @@ class StreamSource(Source):
             )
         )
 
+    async def _read_own(self, after: str) -> list[Entry]:
+        """What is pending for this member behind an id, a page of it.
+
+        To read that counts as a delivery, which is taken back: most of it is in this member's hands,
+        and a connection that breaks says nothing about the entries.
+        """
+        deliveries = await self._deliveries()
+        own = [each for each in deliveries if place_of_id(each) > place_of_id(after)]
+        if not own:
+            self._own_after = None
+            return []
+        entries = await self._read_as_member(after)
+        before: dict[int, list[str]] = {}
+        for entry in entries:
+            entry.deliveries = deliveries.get(entry.cursor, 1)
+            before.setdefault(entry.deliveries, []).append(entry.cursor)
+        for count, ids in before.items():
+            await self._redis.xclaim(
+                self._key, self._group, self._member, 0, ids, retrycount=count, justid=True
+            )
+        # Not the last entry: those behind it may have been deleted, and others come after them.
+        self._own_after = own[:READ_BATCH_ENTRIES][-1]
+        return entries
+
     async def _claim(self) -> list[Entry]:
-        """Take over what silent members hold, a page of the group's pending entries at a time."""
+        """Take over what silent members hold, a page of the group's pending entries at a time.
+
+        Not what this member holds itself and was kept from reporting, as XAUTOCLAIM does: it counts as
+        a delivery, and the member after this one would take the entry for one that ends processes.
+        """
         if time.monotonic() < self._claim_at:
             return []
-        claim_after = self._options.claim_after
-        idle_ms = int(claim_after * 1000)
-        self._claim_from, found, *_ = await self._redis.xautoclaim(
-            self._key, self._group, self._member, idle_ms, self._claim_from, READ_BATCH_ENTRIES
+        idle_ms = int(self._options.claim_after * 1000)
+        page = await self._redis.xpending_range(
+            self._key, self._group, self._claim_from, "+", READ_BATCH_ENTRIES, idle=idle_ms
         )
-        if id_text(self._claim_from) == FIRST_ID:  # that was the last page
+        if len(page) == READ_BATCH_ENTRIES:
+            self._claim_from = f"({id_text(page[-1]['message_id'])}"
+        else:
+            self._claim_from = FIRST_ID
             self._claim_at = time.monotonic() + self._options.claim_interval
+        deliveries = {
+            id_text(each["message_id"]): each["times_delivered"]
+            for each in page
+            if id_text(each["consumer"]) != self._member
+        }
+        if not deliveries:
+            return []
+        found = await self._redis.xclaim(
+            self._key, self._group, self._member, idle_ms, list(deliveries)
+        )
         entries = _entries([(self._key, found)])
-        if entries:
-            deliveries = await self._deliveries()
-            for entry in entries:
-                entry.deliveries = deliveries.get(entry.cursor, 2)
+        for entry in entries:
+            entry.deliveries = deliveries[entry.cursor] + 1
         return entries
 
     async def _deliveries(self) -> dict[str, int]:
@@ -238,7 +276,7 @@ def place_of_id(entry_id: bytes | str) -> tuple[int, int]:
 
 
 def _entries(reply: Any) -> list[Entry]:
-    """The entries in a reply to XREAD, XREADGROUP or XAUTOCLAIM; deleted ones are left out."""
+    """The entries in a reply to XREAD, XREADGROUP or XCLAIM; deleted ones are left out."""
     if not reply:
         return []
     [found] = entries_by_stream(reply).values()
