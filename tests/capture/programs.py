@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 
 import dspy
+from patience import BOUND
 
+import streamll
 from streamll.core.events import Event
 
 
@@ -61,3 +64,26 @@ class AsyncQA(QA):
 
 def contiguous(events: list[Event]) -> bool:
     return [event.seq for event in events] == list(range(len(events)))
+
+
+def left_behind(stragglers, reached, goes_on):
+    """The events of a program that leaves a thread behind, which is noted in ``stragglers`` and calls a
+    model. The run ends once ``reached`` is set, and before ``goes_on`` is.
+    """
+    answer = dspy.Predict("question -> answer")
+
+    class Leaving(dspy.Module):
+        def forward(self):
+            context = contextvars.copy_context()
+            stragglers.append(
+                threading.Thread(target=context.run, args=(answer,), kwargs={"question": "?"})
+            )
+            stragglers[0].start()
+            assert reached.wait(BOUND)
+            return "left"
+
+    with streamll.stream(Leaving())() as events:
+        seen = list(events)
+    goes_on.set()
+    stragglers[0].join(BOUND)
+    return seen

@@ -94,13 +94,8 @@ def test_progress_lines_that_are_killed_leave_the_cursor():
     assert session.emulator.cursor_visible
 
 
-def test_after_ctrl_z_and_fg_the_view_is_drawn_below_the_shells_output(tmp_path, shell):
-    gone = tmp_path / "go on"
-    shell.type(script(tmp_path, WAIT.format(gone=str(gone))) + "\n")
-    shell.wait_for(lambda terminal: "Paris▌" in terminal.text)
-    shell.type("\x1a")
-    shell.wait_for(lambda terminal: "Stopped" in terminal.text)
-    assert shell.emulator.cursor_visible
+def after_fg(shell, gone) -> str:
+    """A command is typed after a stop, then ``fg``; the program ends. What is below that on the terminal."""
     time.sleep(stops.STOP_S + 0.3)
     shell.type("echo in between\n")
     shell.wait_for(lambda terminal: terminal.text.count("in between") == 2)
@@ -113,6 +108,17 @@ def test_after_ctrl_z_and_fg_the_view_is_drawn_below_the_shells_output(tmp_path,
     assert "echo in between\nin between\n" in before
     assert after.count("● QA") == 1
     assert "  answer  Paris is nice.\n✓ done in 1.2 s · ≈2 tokens\n\nthe end" in after
+    return after
+
+
+def test_after_ctrl_z_and_fg_the_view_is_drawn_below_the_shells_output(tmp_path, shell):
+    gone = tmp_path / "go on"
+    shell.type(script(tmp_path, WAIT.format(gone=str(gone))) + "\n")
+    shell.wait_for(lambda terminal: "Paris▌" in terminal.text)
+    shell.type("\x1a")
+    shell.wait_for(lambda terminal: "Stopped" in terminal.text)
+    assert shell.emulator.cursor_visible
+    after_fg(shell, gone)
 
 
 def test_a_background_job_does_not_draw_but_prints_its_result(tmp_path, shell):
@@ -155,19 +161,8 @@ def test_ctrl_z_while_a_frame_is_drawn_is_noticed_as_well(tmp_path, shell):
     shell.type("\x1a")
     shell.wait_for(lambda terminal: "Stopped" in terminal.text)
     on.touch()
-    time.sleep(stops.STOP_S + 0.3)
-    shell.type("echo in between\n")
-    shell.wait_for(lambda terminal: terminal.text.count("in between") == 2)
-    shell.wait_for(lambda terminal: terminal.text.endswith("%"))
-    shell.type("fg\n")
-    shell.wait_for(lambda terminal: "Paris▌" in terminal.text.rpartition("% fg")[2])
-    gone.touch()
-    shell.wait_for(lambda terminal: "the end" in terminal.text)
-    before, _, after = shell.emulator.text.rpartition("% fg")
-    assert "echo in between\nin between\n" in before
+    after = after_fg(shell, gone)
     assert "program.py" in after.partition("● QA")[0]  # what ``fg`` has written
-    assert after.count("● QA") == 1
-    assert "  answer  Paris is nice.\n✓ done in 1.2 s · ≈2 tokens\n\nthe end" in after
 
 
 class Clocks:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextvars
 import threading
 
-import dspy
 import pytest
 from patience import BOUND
+from programs import left_behind
 
-import streamll
 from streamll.capture.run.run import Run
 from streamll.testing import OrderCheck
 
@@ -41,20 +39,5 @@ def test_a_field_that_a_straggler_writes_when_its_run_ends(lm, practice, monkeyp
 
     monkeypatch.setattr(Run, "publish", held)
     monkeypatch.setattr(Run, "publish_token", held_token)
-    answer = dspy.Predict("question -> answer")
-
-    class Leaving(dspy.Module):
-        def forward(self):
-            context = contextvars.copy_context()
-            stragglers.append(
-                threading.Thread(target=context.run, args=(answer,), kwargs={"question": "?"})
-            )
-            stragglers[0].start()
-            assert reached.wait(BOUND)
-            return "left"
-
-    with streamll.stream(Leaving())() as events:
-        seen = list(events)
-    goes_on.set()
-    stragglers[0].join(BOUND)
+    seen = left_behind(stragglers, reached, goes_on)
     OrderCheck().check_all(seen)

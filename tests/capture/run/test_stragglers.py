@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextvars
 import threading
 
-import dspy
 import pytest
 from patience import BOUND
+from programs import left_behind
 
-import streamll
 from streamll.capture.hooks import callbacks
 from streamll.testing import OrderCheck
 
@@ -34,22 +32,7 @@ def test_a_call_that_begins_or_ends_when_its_run_does(lm, practice, monkeypatch,
         return included(what, *values)
 
     monkeypatch.setattr(callbacks, "included", held)
-    answer = dspy.Predict("question -> answer")
-
-    class Leaving(dspy.Module):
-        def forward(self):
-            context = contextvars.copy_context()
-            stragglers.append(
-                threading.Thread(target=context.run, args=(answer,), kwargs={"question": "?"})
-            )
-            stragglers[0].start()
-            assert reached.wait(BOUND)
-            return "left"
-
-    with streamll.stream(Leaving())() as events:
-        seen = list(events)
-    goes_on.set()
-    stragglers[0].join(BOUND)
+    seen = left_behind(stragglers, reached, goes_on)
     OrderCheck().check_all(seen)
     ours = [event for event in seen if "predict" in str(event.path).lower()]
     told = [event.event_type for event in ours if event.opens or event.closes]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextvars
 import threading
 
 import dspy
 from patience import BOUND
+from programs import left_behind
 
 import streamll
 from streamll.capture.run.scope import current_scope
@@ -43,22 +43,7 @@ def test_a_run_that_ends_when_a_call_does_has_counted_it(lm, practice, monkeypat
             reached.set()
 
     monkeypatch.setattr(Sums, "add_call", held)
-    answer = dspy.Predict("question -> answer")
-
-    class Leaving(dspy.Module):
-        def forward(self):
-            context = contextvars.copy_context()
-            stragglers.append(
-                threading.Thread(target=context.run, args=(answer,), kwargs={"question": "?"})
-            )
-            stragglers[0].start()
-            assert reached.wait(BOUND)
-            return "left"
-
-    with streamll.stream(Leaving())() as events:
-        seen = list(events)
-    ended.set()
-    stragglers[0].join(BOUND)
+    seen = left_behind(stragglers, reached, ended)
     calls = [event for event in seen if event.event_type == "lm.end"]
     assert seen[-1].lm_calls == len(calls) == 1
     assert seen[-1].prompt_tokens == calls[0].prompt_tokens
