@@ -175,6 +175,114 @@ def test_an_unknown_field_is_an_error_before_any_request(lm, practice):
         events.text("answr")
 
 
+FIELD_READINGS = {
+    "tokens": lambda events, field: events.tokens(field),
+    "partials": lambda events, field: events.partials(field),
+    "items": lambda events, field: events.items(field),
+    "text": lambda events, field: events.text(field),
+}
+
+
+@pytest.mark.parametrize("reading", FIELD_READINGS)
+@pytest.mark.parametrize("on_loop", [False, True], ids=["thread", "loop"])
+def test_a_misspelt_field_is_an_error_however_it_is_read(lm, practice, reading, on_loop):
+    """It would be an empty stream else."""
+    practice.script(REPLY)
+    read = FIELD_READINGS[reading]
+
+    def misspell(events):
+        for wrong in ("answr", "generate.answr", "generat.answer", "generate.predict.answr"):
+            with pytest.raises(UnknownFieldError, match="answer"):
+                read(events, wrong)
+
+    async def on_a_loop():
+        async with streamll.stream(QA())(question="Why?") as events:
+            misspell(events)
+            return await events.result()
+
+    if on_loop:
+        assert asyncio.run(on_a_loop()).answer == REPLY["answer"]
+        return
+    with streamll.stream(QA())(question="Why?") as events:
+        misspell(events)
+        assert events.result().answer == REPLY["answer"]
+
+
+@pytest.mark.parametrize("wrong", ["", 3, ["answer"]], ids=repr)
+def test_what_is_no_field_name_is_refused(lm, practice, wrong):
+    practice.script(REPLY)
+    with (
+        streamll.stream(QA())(question="Why?") as events,
+        pytest.raises(streamll.ConfigurationError, match="fields are names of output fields"),
+    ):
+        events.tokens(wrong)
+
+
+def test_a_star_is_every_field_for_tokens_alone(lm, practice):
+    practice.script(REPLY)
+    with streamll.stream(QA())(question="Why?") as events:
+        with pytest.raises(UnknownFieldError, match=r"'\*'"):
+            events.partials("*")
+        assert "".join(events.tokens("*")) == REPLY["reasoning"] + REPLY["answer"]
+
+
+def test_a_field_can_be_named_by_the_module_around_its_predictor(lm, practice):
+    """As in ``fields=``."""
+    practice.script(REPLY, REPLY, REPLY)
+    with streamll.stream(QA(), fields=["generate.answer"])(question="Why?") as events:
+        assert "".join(events.tokens("generate.answer")) == REPLY["answer"]
+        assert events.text("generate.answer") == REPLY["answer"]
+    with streamll.stream(QA())(question="Why?") as events:
+        assert list(events.partials("generate.answer"))[-1].value == REPLY["answer"]
+
+    class Outer(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = QA()
+
+        def forward(self, question):
+            with streamll.stream(self.inner)(question=question) as events:
+                said = "".join(events.tokens("generate.answer"))
+                assert said == events.text("generate.answer")
+                return dspy.Prediction(said=said)
+
+    assert Outer()(question="Why?").said == REPLY["answer"]
+
+
+def test_a_module_with_several_such_predictors_must_be_named_more_closely(lm, practice):
+    class Panel(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.experts = [dspy.Predict("question -> answer") for _ in range(2)]
+
+    class Asking(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.panel = Panel()
+
+        def forward(self, question):
+            return [expert(question=question) for expert in self.panel.experts][-1]
+
+    practice.script({"answer": "one"}, {"answer": "two"})
+    with streamll.stream(Asking())(question="Why?") as events:
+        for read in FIELD_READINGS.values():
+            with pytest.raises(AmbiguousFieldError, match=r"panel\.experts\[0\]\.answer, "):
+                read(events, "panel.answer")
+        assert "".join(events.tokens("panel.experts[1].answer")) == "two"
+
+
+def test_a_program_whose_predictors_are_made_later_takes_any_name(lm, practice):
+    class Later(dspy.Module):
+        def forward(self, question):
+            return dspy.Predict("question -> answer")(question=question)
+
+    practice.script({"answer": "one"}, {"answer": "one"})
+    with streamll.stream(Later())(question="Why?") as events:
+        assert "".join(events.tokens("answer")) == "one"
+    with streamll.stream(Later())(question="Why?") as events:
+        assert "".join(events.tokens("answr")) == ""
+
+
 def test_the_text_of_a_shared_field_name_must_be_asked_for_by_predictor(lm, practice):
     class Two(dspy.Module):
         def __init__(self):

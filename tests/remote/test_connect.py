@@ -218,6 +218,8 @@ def test_operators_take_it(writer, server):
     assert "W59 " in [event.token for event in upper if isinstance(event, ev.TokenEvent)]
     with connection as events:
         assert "".join(events.tokens("reasoning")) == "".join(f"w{n} " for n in range(60))
+    with connection as events, connection as again:
+        assert "".join(events.tokens("*")) == "".join(again.tokens())
     for event in connection:  # leaving the loop lets go of the connection
         assert event == whole[0]
         break

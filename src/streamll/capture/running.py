@@ -16,7 +16,7 @@ import dspy
 from streamll.capture.policy.attempts import timeout_behind
 from streamll.capture.policy.call import CallPolicy, grace
 from streamll.capture.run.enter import captured, inputs_of, settled, settled_async
-from streamll.capture.run.fields import FieldSelection
+from streamll.capture.run.fields import FieldSelection, check_field, in_full
 from streamll.capture.run.frames import output_fields
 from streamll.capture.run.options import guards_of_run, own_options, receivers_of_run
 from streamll.capture.run.run import Run
@@ -220,7 +220,21 @@ class ProgramRun(Background):
     def text(self, field: str) -> str:
         if self.view is None:
             raise errors.StreamllError("this stream keeps no text (keep_text=False)")
-        return self.view.text(self.qualified_name(field))
+        in_program = in_full(field, output_fields(self.program))
+        return self.view.text(self.qualified_name(in_program))
+
+    def declared(self, field: str) -> str:
+        """``field`` with its predictor's own name in the program, unless predictors are made later.
+
+        Raises:
+            ConfigurationError: it is no name.
+            UnknownFieldError: no predictor has it.
+            AmbiguousFieldError: it names a module in which several predictors have it.
+        """
+        FieldSelection([field])
+        if fields := output_fields(self.program):
+            check_field(field, type(self.program).__name__, fields)
+        return in_full(field, fields)
 
     def qualified_name(self, field: str) -> str:
         """``field`` with its predictor's name in the run, which is longer for inner programs."""

@@ -247,9 +247,14 @@ class _EventStream(TypedReading):
         """The text of ``field`` (default: of every field) in pieces, as it comes.
 
         Text that a retry supersedes cannot be taken back here; read the events for that.
+
+        Raises:
+            UnknownFieldError: no predictor has such a field.
+            AmbiguousFieldError: several predictors have it in the module that ``field`` names.
         """
-        qualified_name = field and self._program_run.qualified_name(field)
-        return Mapped(self, lambda event: filter(None, (token_of(event, qualified_name),)))
+        run = self._program_run
+        asked = None if field in (None, "*") else run.qualified_name(run.declared(field))
+        return Mapped(self, lambda event: filter(None, (token_of(event, asked),)))
 
     @property
     def value(self) -> Any:
@@ -257,7 +262,12 @@ class _EventStream(TypedReading):
         return self._program_run.value
 
     def text(self, field: str) -> str:
-        """What has been read of ``field``, corrected and without superseded attempts."""
+        """What has been read of ``field``, corrected and without superseded attempts.
+
+        Raises:
+            UnknownFieldError: no predictor has such a field.
+            AmbiguousFieldError: several predictors have it; the message lists them.
+        """
         return self._program_run.text(field)
 
 

@@ -109,9 +109,11 @@ class _RemoteStream(Bridge):
     def tokens(self, field: str | None = None) -> Mapped[str]:
         """The text of ``field`` (default: of every field) in pieces, as it comes.
 
-        Text that a retry supersedes cannot be taken back here; read the events for that.
+        Which fields the program has is not known here: nothing comes of one that it has not. Text
+        that a retry supersedes cannot be taken back; read the events for that.
         """
-        return Mapped(self, lambda event: filter(None, (token_of(event, field),)))
+        asked = None if field == "*" else field
+        return Mapped(self, lambda event: filter(None, (token_of(event, asked),)))
 
     def cancel(self) -> None:
         """Have the server stop the run, and go on reading: its last events come, up to ``run.cancelled``.

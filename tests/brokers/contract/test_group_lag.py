@@ -42,7 +42,7 @@ async def connected_source(backend, target: str, **options):
 
 
 async def wait_for_lag(source, *expected: int | None) -> None:
-    """Until it is one of these. RabbitMQ may not count what is on its way to a member."""
+    """Until it is one of these."""
     deadline = asyncio.get_running_loop().time() + BOUND
     while (lag := await source.lag()) not in expected:
         assert asyncio.get_running_loop().time() < deadline, f"lag is {lag}, not {expected}"

@@ -357,7 +357,7 @@ def test_unreadable_entries_among_good_ones_are_dead_lettered_once(backend):
     count += put_raw(backend, target, poison[4:])
     handled = []
     first = consumer_of(backend, target, handled.append)
-    # The lag alone does not tell: RabbitMQ may not count what is on its way to the member.
+    # Both are waited for: what has been handled may not be acknowledged yet.
     wait_until(
         lambda: len(handled) >= 16 and first.statistics().malformed == count, BOUND, "all of it"
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
-from streamll.core.errors import ConfigurationError, UnknownFieldError
+from streamll.core.errors import AmbiguousFieldError, ConfigurationError, UnknownFieldError
 
 OutputFields = Mapping[str, tuple[str, ...]]
 """Output field names by ``named_predictors()`` key."""
@@ -46,10 +46,39 @@ class FieldSelection:
 
     def check(self, program: str, fields: OutputFields) -> None:
         """Raise ``UnknownFieldError`` for a name that no predictor of ``program`` has."""
-        known = [(predictor, name) for predictor, names in fields.items() for name in names]
         for asked in self._asked:
-            if not any(_is_asked(asked, predictor, name) for predictor, name in known):
-                raise UnknownFieldError(unknown_field(asked, program, fields))
+            check_field(asked, program, fields)
+
+
+def check_field(asked: str, program: str, fields: OutputFields) -> None:
+    """Raise ``UnknownFieldError`` unless some predictor of ``program`` has the field ``asked``."""
+    if not _fields_asked(asked, fields):
+        raise UnknownFieldError(unknown_field(asked, program, fields))
+
+
+def in_full(asked: str, fields: OutputFields) -> str:
+    """``asked`` with its predictor's own name, where it gives that of a module around it.
+
+    Raises:
+        AmbiguousFieldError: several predictors in that module have the field.
+    """
+    found = _fields_asked(asked, fields) if "." in asked else ()
+    if not found or asked in found:
+        return asked
+    if len(found) > 1:
+        raise AmbiguousFieldError(
+            f"several predictors have a field {asked!r}; ask for one of: {', '.join(found)}"
+        )
+    return found[0]
+
+
+def _fields_asked(asked: str, fields: OutputFields) -> list[str]:
+    return [
+        f"{predictor}.{name}"
+        for predictor, names in fields.items()
+        for name in names
+        if _is_asked(asked, predictor, name)
+    ]
 
 
 def _is_asked(asked: str, predictor: str | None, field: str) -> bool:

@@ -12,9 +12,7 @@ from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 
 import pydantic
 
-from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.frames import predictors_of
-from streamll.capture.run.options import check_fields
 from streamll.capture.typed.field import is_prose
 from streamll.capture.typed.partial_form import LISTS, partial_form
 from streamll.core.events import (
@@ -230,6 +228,7 @@ class TypedReading(DualIterator[Event]):
 
         Raises:
             UnknownFieldError: no predictor has such a field.
+            AmbiguousFieldError: several predictors have it in the module that ``field`` names.
         """
         reader: PartialReader[Any] = PartialReader(*self._declared(field), as_type)
         return Mapped(self, lambda event: () if (p := reader.read(event)) is None else (p,))
@@ -246,6 +245,7 @@ class TypedReading(DualIterator[Event]):
 
         Raises:
             UnknownFieldError: no predictor has such a field.
+            AmbiguousFieldError: several predictors have it in the module that ``field`` names.
         """
         name, annotation = self._declared(field)
         is_declared = as_type is None and not pointer
@@ -257,8 +257,8 @@ class TypedReading(DualIterator[Event]):
     def _declared(self, field: str) -> tuple[str, Any]:
         """The field's qualified name, and its type."""
         run = self._program_run
-        check_fields(run.program, FieldSelection([field]))
-        return run.qualified_name(field), annotation_of(run.program, field)
+        declared = run.declared(field)
+        return run.qualified_name(declared), annotation_of(run.program, declared)
 
 
 def is_of(event: Event, field: str, asked: str) -> bool:
