@@ -90,8 +90,10 @@ class Configuration(msgspec.Struct, kw_only=True):
 
     def _guarded(self, event: Event) -> Event:
         from streamll.guards.scopes import ScopeGuards
+        from streamll.guards.text import ExactRules
 
-        scope = ScopeGuards(self.guards)
+        rules = functools.partial(ExactRules, limit=lambda: self.include_limit)
+        scope = ScopeGuards(self.guards, rules)
         context, _ = scope.context(event.context)
         return scope.contents(msgspec.structs.replace(event, context=context))[0]
 

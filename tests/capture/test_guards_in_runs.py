@@ -11,7 +11,7 @@ from programs import QA, contiguous
 import streamll
 import streamll.context
 from streamll.core.errors import GuardStopped
-from streamll.guards import Pattern, card_numbers
+from streamll.guards import Pattern, Words, card_numbers
 from streamll.sinks import MemorySink
 from streamll.testing import Fault, Reply
 
@@ -204,3 +204,26 @@ def test_of_what_is_cut_through_nothing_is_shown(lm, practice):
             qa(question=question)
         begun = [event for event in sink.events if event.event_type == "run.start"][-1]
         assert begun.inputs["question"] == f"{start}… ({len(question)} characters)"
+
+
+def test_what_only_ends_like_a_cut_text_is_guarded_to_its_end(lm, practice):
+    rules = [card_numbers(mask=MASK, result=True), Words(["Bluebird"], result=True)]
+    said = {
+        "Yours is … (4111111111111111 characters)": f"Yours is … ({MASK} characters)",
+        "It is called Blue… (4 characters)": "It is called Blue… (4 characters)",
+        "It is called Blue… (4000 characters)": "It is called Blue… (4000 characters)",
+    }
+    for text, masked_text in said.items():
+        practice.script({"answer": text, "names": [text]})
+        program = dspy.Predict("question -> answer, names: list[str]")
+        with (
+            streamll.configure(include=["outputs"]),
+            streamll.stream(program, guards=rules)(question="?") as events,
+        ):
+            read = list(events)
+            result = events.result()
+        (outputs,) = (event.outputs for event in read if event.event_type == "run.end")
+        values = [event.value for event in read if event.event_type == "field.partial"]
+        assert (result.answer, result.names) == (masked_text, [masked_text])
+        assert outputs == {"answer": masked_text, "names": [masked_text]}
+        assert values[-1] == [masked_text]

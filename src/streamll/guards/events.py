@@ -8,6 +8,7 @@ The run gives each event its ``seq`` when it has left, and calls all of this und
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from streamll.guards.checking import Checking, Leaving
 from streamll.guards.numbering import Numbering, qualified
 from streamll.guards.rewriting import Rewriting
 from streamll.guards.rules import Check, Guard
-from streamll.guards.text import Form
+from streamll.guards.text import ExactRules, Form
 
 
 class GuardedCall(Protocol):
@@ -27,15 +28,20 @@ class GuardedCall(Protocol):
 
 
 class Guarding:
-    """Guards the events of one run. ``checking`` makes what asks checks, for the first that there is."""
+    """Guards the events of one run. ``checking`` makes what asks checks, for the first that there is.
 
-    def __init__(self, checking: Callable[[], Checking]) -> None:
+    ``limit`` is how many characters contents are cut to.
+    """
+
+    def __init__(
+        self, checking: Callable[[], Checking], limit: Callable[[], int] | None = None
+    ) -> None:
         self.checking: Checking | None = None
         self.stopped: ev.Guarded | None = None
         """What told readers that a guard whose action is ``"stop"`` has found something."""
         self._make_checking = checking
         self._numbers = Numbering()
-        self._exact = Rewriting(numbers=self._numbers)
+        self._exact = Rewriting(functools.partial(ExactRules, limit=limit), self._numbers)
         self._known: dict[tuple[int, ...], tuple[Guard, ...]] = {}
         self._kinds: dict[int, tuple[Any, tuple[Guard, ...], tuple[Check, ...]]] = {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -363,31 +363,46 @@ class Rules(Protocol):
     def begin(self, form: Form = "plain") -> GuardedText:
         """A text that comes in pieces."""
 
-    def whole(self, text: str, form: Form = "plain") -> tuple[str, list[Hit]]:
-        """What may go out of a text that is all there, and what was found."""
+    def note(self, text: str) -> str:
+        """The note behind a content that was cut; empty, if this is no such text."""
+
+    def whole(self, text: str, form: Form = "plain", note: str = "") -> tuple[str, list[Hit]]:
+        """What may go out of a text that is all there, or was cut before its ``note``; and what was
+        found.
+        """
 
 
 class ExactRules:
-    """The guards that find by themselves what they forbid."""
+    """The guards that find by themselves what they forbid. Texts may be cut to ``limit`` characters."""
 
     only_texts = False
 
-    def __init__(self, guards: tuple[Guard, ...]) -> None:
+    def __init__(self, guards: tuple[Guard, ...], limit: Callable[[], int] | None = None) -> None:
         self._rules = ruleset(guards)
+        self._limit = limit
 
     def begin(self, form: Form = "plain") -> GuardedText:
         return TextGuard(self._rules, form)
 
-    def whole(self, text: str, form: Form = "plain") -> tuple[str, list[Hit]]:
-        cut = CUT.search(text)
-        if cut is None:
+    def note(self, text: str) -> str:
+        cut = None if self._limit is None else CUT.search(text)
+        if cut is None or self._limit is None:
+            return ""
+        return cut[0] if cut.start() == self._limit() < int(cut[1]) else ""
+
+    def whole(self, text: str, form: Form = "plain", note: str = "") -> tuple[str, list[Hit]]:
+        if not note or not text.endswith(note):
             return guard_text(self._rules, text, form)
         guard = TextGuard(self._rules, form)  # it went on: what that would decide is kept back
-        return guard.feed(text[: cut.start()]) + cut[0], guard.hits
+        out = guard.feed(text.removesuffix(note))
+        shown, hits = guard_text(self._rules, note, form)
+        return out + shown, guard.hits + hits
 
 
-CUT = re.compile(r"… \(\d+ characters\)\Z")
-"""How a content ends that was cut to ``include_limit`` (``configuration.clip``)."""
+CUT = re.compile(r"… \(([0-9]{1,18}) characters\)\Z")
+"""How a content ends that was cut to ``include_limit`` (``configuration.clip``). A program's own text
+may end so, too: then it is not as long.
+"""
 
 
 def guard_text(rules: Ruleset, text: str, form: Form = "plain") -> tuple[str, list[Hit]]:

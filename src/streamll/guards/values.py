@@ -38,15 +38,16 @@ class ValueGuard:
 
         One that may be written in JSON or XML, as prompts are in part, is read so as well.
         """
-        shown = self._as(form, text)
+        note = self._rules.note(text)
+        shown = self._as(form, text, note)
         if form == "plain" and not self._rules.only_texts:
             for written, sign in ESCAPED:
                 if sign in shown:
-                    shown = self._as(written, shown)
+                    shown = self._as(written, shown, note)
         return shown
 
-    def _as(self, form: Form, text: str) -> str:
-        shown, hits = self._rules.whole(text, form) if text else (text, [])
+    def _as(self, form: Form, text: str, note: str) -> str:
+        shown, hits = self._rules.whole(text, form, note) if text else (text, [])
         for hit in hits:
             if hit.guard not in self.hits:
                 self.hits.append(hit.guard)

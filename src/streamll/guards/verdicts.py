@@ -72,7 +72,10 @@ class Verdicts:
     def begin(self, form: Form = "plain") -> GuardedText:
         return JudgedText()
 
-    def whole(self, text: str, form: Form = "plain") -> tuple[str, list[Hit]]:
+    def note(self, text: str) -> str:
+        return ""  # a check is asked about it like about the rest
+
+    def whole(self, text: str, form: Form = "plain", note: str = "") -> tuple[str, list[Hit]]:
         value = _read(text) if form == "json" else UNREADABLE
         if value is UNREADABLE:
             return self._string(CheckedString(self._checks, self._inquiries, text))

@@ -87,7 +87,7 @@ class Run:
             if self.guarding is None:
                 self._leaving = self._next_seq()
                 self._next_seq = lambda: self._leaving  # which it has, if it leaves at once
-                self.guarding = Guarding(self._checking)
+                self.guarding = Guarding(self._checking, lambda: configuration.include_limit)
                 self.settling = Settling(self)
                 *_, self._outermost = scope.enclosing()
             return self.guarding.known(scope.guards)  # type: ignore[no-any-return]
