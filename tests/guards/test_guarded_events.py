@@ -146,6 +146,15 @@ def test_custom_events_their_context_and_unknown_keys_are_guarded():
     assert len(told) == 2  # of the context, and of the rest
 
 
+def test_a_number_that_is_all_of_a_content_is_guarded():
+    reading = Reading(guard(regex="777"))
+    ended = ev.ToolEnd(identity=CALL, name="t", duration=777.0, result=777)
+    (*_, ended) = reading.feed(ended)
+    answer = ev.Answer(identity=CALL, question_id="q", outcome="answered", value=777, waited=777.0)
+    (*_, answer) = reading.feed(answer)
+    assert (ended.duration, ended.result, answer.value, answer.waited) == (777.0, MASK, MASK, 777.0)
+
+
 class Own(Event, frozen=True, kw_only=True):
     event_type = "mine"
     name: str

@@ -39,6 +39,9 @@ STRUCTURE = frozenset(
 )
 """Names and words that programs, libraries and providers choose, not people or models."""
 
+ANY_VALUE = frozenset({"result", "value"})
+"""Content whatever it is. A number in any other field counts or measures something."""
+
 
 @functools.lru_cache(maxsize=256)
 def content_of(kind: type[Event]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from streamll.core.events import NOTHING, Event, EventData
-from streamll.guards.contents import content_of
+from streamll.guards.contents import ANY_VALUE, content_of
 from streamll.guards.rules import Guard
 from streamll.guards.text import ExactRules, Rules
 from streamll.guards.values import ValueGuard
@@ -47,7 +47,9 @@ class ScopeGuards:
         hits: list[Guard] = []
         for name in (*content_of(type(event)), "extra"):
             before = getattr(event, name)
-            if before is None or before is NOTHING or type(before) in (int, float, bool):
+            if before is None or before is NOTHING:
+                continue
+            if type(before) in (int, float, bool) and name not in ANY_VALUE:
                 continue
             changed[name], found = self._content(name, before, event)
             if changed[name] is before:
