@@ -29,7 +29,7 @@ def words(listed: Sequence[str], *, edges: bool = True) -> Matches:
     folded = {word.casefold() for word in listed}
 
     def part(char: str) -> bool:
-        return re.match(r"[\w\u0300-\u036f]", char) is not None
+        return re.match(r"[^\W_]|[\u0300-\u036f]", char) is not None
 
     def matches(text: str, start: int, end: int) -> bool:
         inside = (start > 0 and part(text[start - 1]) and part(text[start])) or (

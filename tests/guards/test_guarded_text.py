@@ -161,3 +161,13 @@ def test_a_newline_that_may_be_the_last_waits_only_for_what_would_end_the_text(a
     guard = TextGuard(ruleset((Pattern("a", mask="#"), Pattern("a$", action=action, mask="~"))))
     assert [guard.feed("a"), guard.feed("\n")] == ["#", "" if waits else "\n"]
     assert guard.finish() == ""
+
+
+def test_words_are_found_between_underscores_and_in_no_longer_word():
+    rules = (Words(["Bluebird", "_key"], mask="#"),)
+    for text, expected in {
+        "_Bluebird_ __bluebird__": "_#_ __#__",
+        "project_bluebird_v2 xBluebird Bluebird2": "project_#_v2 xBluebird Bluebird2",
+        "my_key my_keys": "my# my_keys",
+    }.items():
+        assert guard_text(ruleset(rules), text)[0] == expected

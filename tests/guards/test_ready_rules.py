@@ -87,7 +87,7 @@ NO_CARDS = [
     "4242.4242.4242.4242",
     "4 242 424 242 424 242",
     "x4242424242424242",
-    "4242424242424242_",
+    "4242424242424242USD",
     "978-0-306-40615-7",
     "2024-01-02 03:04:05",
     "1700000000000",
@@ -561,6 +561,13 @@ def test_it_is_masked_wherever_it_stands_and_however_it_is_cut(rule, text):
     assert read_in_every_way(rule, f"so: {text}, ok") == {f"so: {MASK}, ok"}
     assert read_in_every_way(rule, f"“{text}”\n{text}") == {f"“{MASK}”\n{MASK}"}
     assert read_in_every_way(rule, f"是{text}。") == {f"是{MASK}。"}
+
+
+@pytest.mark.parametrize(("rule", "text"), [row for row in FOUND if row.values[0].name != "emails"])
+def test_it_is_masked_between_underscores_as_emphasis_has_them(rule, text):
+    for signs in ("_", "__", "___"):
+        for shown in read_in_every_way(rule, f"so {signs}{text}{signs} ok"):
+            assert re.fullmatch(rf"so _*{re.escape(MASK)}_* ok", shown), shown
 
 
 @pytest.mark.parametrize(("rule", "text"), LEFT_ALONE)

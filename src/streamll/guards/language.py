@@ -10,13 +10,13 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
-EDGE, NEWLINE, ASCII_WORD, WORD, MARK, OTHER = (1 << bit for bit in range(6))
+EDGE, NEWLINE, ASCII_WORD, UNDERSCORE, WORD, MARK, OTHER = (1 << bit for bit in range(7))
 """Kinds of character; EDGE is the text's start before the first and its end after the last."""
 
-LAST = 1 << 6
+LAST = 1 << 7
 """In a promise: a newline that comes next is the text's last character, as ``$`` wants it."""
 
-ANYTHING = EDGE | NEWLINE | ASCII_WORD | WORD | MARK | OTHER
+ANYTHING = EDGE | NEWLINE | ASCII_WORD | UNDERSCORE | WORD | MARK | OTHER
 """The promise that cannot be broken."""
 
 
@@ -24,7 +24,9 @@ def kind_of(char: str) -> int:
     r"""The bit of a character's kind; words are made of what ``\w`` matches."""
     if char == "\n":
         return NEWLINE
-    if char.isalnum() or char == "_":
+    if char == "_":
+        return UNDERSCORE
+    if char.isalnum():
         return ASCII_WORD if char.isascii() else WORD
     return MARK if unicodedata.category(char)[0] == "M" else OTHER
 

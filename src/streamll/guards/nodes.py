@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from streamll.guards.language import ANYTHING, ASCII_WORD, EDGE, LAST, NEWLINE, WORD
+from streamll.guards.language import ANYTHING, ASCII_WORD, EDGE, LAST, NEWLINE, UNDERSCORE, WORD
 
 if sys.version_info >= (3, 11):
     from re import _constants as codes  # type: ignore[attr-defined]
@@ -167,7 +167,7 @@ def _set_item(op: Any, argument: Any) -> str:
 
 
 def _edge(where: str, flags: int) -> Edge:
-    words = ASCII_WORD if flags & re.ASCII else ASCII_WORD | WORD
+    words = ASCII_WORD | UNDERSCORE | (0 if flags & re.ASCII else WORD)
     others = ANYTHING & ~words
     lines = bool(flags & re.MULTILINE)
     return {

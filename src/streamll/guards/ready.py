@@ -5,7 +5,8 @@ a rule cannot tell from ordinary text it does not take, and its docstring says s
 
 The expressions are written so that ordinary text is not held: a rule begins at something that is
 rare (a prefix, a digit), or ends soon (a word may be the beginning of an address, up to its end).
-Edges are those of ASCII words: in scripts without blanks a key follows a letter directly.
+Edges are those of ASCII words: in scripts without blanks a key follows a letter directly. A ``_`` is
+an edge as well, as in Markdown's emphasis, and goes into the mask.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class _Options(TypedDict, total=False):
     result: bool
 
 
-_EDGE = r"(?a:\b)"
+_WORD_EDGE = r"(?a:\b)"
+_EDGE = rf"(?:{_WORD_EDGE}|_)"
 _BLANK = " \u00a0\u2007\u2009\u202f"
 _HYPHEN = r"\-\u2010\u2011\u2012\u2013"
 _GAP = f"[{_BLANK}{_HYPHEN}]"  # between the groups of a number
@@ -84,8 +86,8 @@ def card_numbers(**options: Unpack[_Options]) -> Pattern:
     ``action``, ``mask`` and ``result``.
 
     One in ten numbers that begin like a card's and are as long pass the check by chance, decimal
-    places among them. Not recognized are digits that are not ASCII, numbers that follow a letter
-    directly (``VISA4242…``), and cards whose issuers use no check digit.
+    places among them. Not recognized are digits that are not ASCII, numbers with a letter directly
+    before or behind them (``VISA4242…``, ``…4242USD``), and cards whose issuers use no check digit.
 
     Raises: ConfigurationError for an option that cannot be.
     """
@@ -158,7 +160,7 @@ def emails(**options: Unpack[_Options]) -> Pattern:
 @lru_cache(maxsize=1)
 def _emails() -> str:
     inside = f"{_LETTERS}0-9"
-    start = f"(?:{_EDGE}[A-Za-z0-9_]|[{_FAR_LETTERS}])"
+    start = f"(?:{_WORD_EDGE}[A-Za-z0-9_]|[{_FAR_LETTERS}])"
     local = rf"{start}[{inside}!#$%&'*+/=?^_`{{|}}~.\-]{{0,63}}"
     label, wide = _label(inside), _label(f"{inside}{_TOGETHER}")
     top = rf"(?:[{_LETTERS}]{{2}}[{_LETTERS}]*|xn--[A-Za-z0-9\-]{{1,59}})"
@@ -296,8 +298,8 @@ def ibans(**options: Unpack[_Options]) -> Pattern:
     (the country's two in the same case). ``options`` are those of every guard: ``name``
     (``"ibans"``), ``fields``, ``action``, ``mask`` and ``result``.
 
-    Not recognized are other groupings, national account numbers, and countries that use the format
-    without being registered.
+    Not recognized are other groupings, letters or digits directly before or behind one, national
+    account numbers, and countries that use the format without being registered.
 
     Raises: ConfigurationError for an option that cannot be.
     """
@@ -469,7 +471,7 @@ def credential_urls(**options: Unpack[_Options]) -> Pattern:
 
 @lru_cache(maxsize=1)
 def _urls() -> str:
-    return rf"{_EDGE}://[{_CREDENTIALS}]*:[{_CREDENTIALS}:@]+@"
+    return rf"{_WORD_EDGE}://[{_CREDENTIALS}]*:[{_CREDENTIALS}:@]+@"
 
 
 def _rule(name: str, regex: str, options: _Options, valid: Checksum | None = None) -> Pattern:

@@ -137,8 +137,8 @@ _pattern_language = lru_cache(maxsize=256)(language_of)
 class Words(Guard):
     """Forbids words, whatever their case.
 
-    With ``edges`` (the default) a word that begins or ends with a letter, a digit, ``_`` or an accent
-    is not found inside a longer one. Apart from case a word is found as it is written: an ``é`` of two
+    With ``edges`` (the default) a word that begins or ends with a letter, a digit or an accent is not
+    found inside a longer one; between ``_`` it is, as in ``_emphasis_`` or a name. Apart from case a word is found as it is written: an ``é`` of two
     characters is another than that of one.
 
     Raises: ConfigurationError if there are none, or one is empty.
