@@ -397,6 +397,7 @@ class Pair(NamedTuple):
     ("value", "expected"),
     [
         ({"a": [SECRET, 1], SECRET: None}, {"a": ["[card]", 1], "[card]": None}),
+        ({SECRET: 1, f"{SECRET} ": 2, "[card] ": 3}, {"[card]": 1, "[card]  2": 2, "[card] ": 3}),
         ((f"a {SECRET}", b"x"), ("a [card]", b"x")),
         ({SECRET, "x"}, {"[card]", "x"}),
         (Pair(SECRET, 1), Pair("[card]", 1)),
@@ -422,8 +423,9 @@ def test_typed_values_stay_of_their_type(value, expected):
         Choice.CARD,
         Strict(card=SECRET),
         type("Own", (), {"__str__": lambda _: SECRET})(),
+        {(SECRET,): 1, (SECRET.replace(" ", ""),): 2},
     ],
-    ids=["number", "choice", "model", "object"],
+    ids=["number", "choice", "model", "object", "keys"],
 )
 def test_what_cannot_be_masked_ends_the_call(lm, value):
     guard = Pattern(r"(?:\d ?){16}", name="card", result=True)

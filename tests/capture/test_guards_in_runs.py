@@ -11,7 +11,7 @@ from programs import QA, contiguous
 import streamll
 import streamll.context
 from streamll.core.errors import GuardStopped
-from streamll.guards import Pattern, Words, card_numbers
+from streamll.guards import Pattern, Words, card_numbers, emails
 from streamll.sinks import MemorySink
 from streamll.testing import Fault, Reply
 
@@ -227,3 +227,20 @@ def test_what_only_ends_like_a_cut_text_is_guarded_to_its_end(lm, practice):
         assert (result.answer, result.names) == (masked_text, [masked_text])
         assert outputs == {"answer": masked_text, "names": [masked_text]}
         assert values[-1] == [masked_text]
+
+
+def test_keys_that_masks_have_made_alike_are_told_apart_and_no_value_is_lost(lm, practice):
+    practice.script({"votes": {"ada@a.org": 1, "bob@b.org": 2, "eve": 3, "ada@a.org b": 4}})
+    program = dspy.Predict("question -> votes: dict[str, int]")
+    guards = [emails(mask=MASK, result=True)]
+    with (
+        streamll.configure(include=["outputs"]),
+        streamll.stream(program, guards=guards)(question="?") as events,
+    ):
+        read = checked(list(events))
+        result = events.result()
+    votes = {MASK: 1, f"{MASK} 2": 2, "eve": 3, f"{MASK} b": 4}
+    parts = [event for event in read if event.event_type == "field.partial"]
+    assert {part.pointer[0]: part.value for part in parts if part.pointer} == votes
+    (outputs,) = (event.outputs for event in read if event.event_type == "run.end")
+    assert parts[-1].value == outputs["votes"] == result.votes == votes

@@ -187,6 +187,9 @@ def test_values_are_guarded_however_deep_and_stay_themselves_otherwise():
     for value in ({"a": [1, (2.5, None)], "b": {True}}, [b"x", Odd], {1: "a", None: "b"}):
         assert masked(value) is value
     assert masked({"a": [{SECRET: (SECRET, 1)}]}) == {"a": [{MASK: [MASK, 1]}]}
+    alike = {f"a{SECRET}": 1, f"a{SECRET}{SECRET}": 2, f"a{MASK} 2": 3, f"b{SECRET}": 4}
+    apart = {f"a{MASK}": 1, f"a{MASK} 3": 2, f"a{MASK} 2": 3, f"b{MASK}": 4}
+    assert masked(alike) == apart
     assert masked([777, 1.777, 5, True]) == [MASK, f"1.{MASK}", 5, True]
     assert masked({777: 1, (SECRET,): 2}) == {MASK: 1, f"('{MASK}',)": 2}
     assert masked([Odd(), SECRET.encode()]) == [f"odd {MASK}", MASK]

@@ -12,7 +12,7 @@ from streamll.core.events import NOTHING, Event, EventData
 from streamll.guards.contents import ANY_VALUE, content_of
 from streamll.guards.rules import Guard
 from streamll.guards.text import ExactRules, Rules
-from streamll.guards.values import ValueGuard
+from streamll.guards.values import ValueGuard, told_apart
 
 SERVERS_OWN = frozenset({"streamll_owner", "streamll_program"})
 """What ``serve.permits`` puts into a run's context."""
@@ -79,12 +79,14 @@ class ScopeGuards:
         """Values by the names of their fields."""
         guarded: dict[Any, Any] = {}
         hits: list[Guard] = []
-        for name, value in outputs.items():
+        keys = list(outputs)
+        if self.everything is not None:
+            names = ValueGuard(self.everything)
+            keys = told_apart(map(names.key, outputs), outputs)
+            hits += names.hits
+        for key, (name, value) in zip(keys, outputs.items(), strict=True):
             rules = self.of_field(predictor, name) if isinstance(name, str) else self.everything
-            keys = None if self.everything is None else ValueGuard(self.everything)
-            key = name if keys is None else keys.key(name)
             guarded[key] = value
-            hits += () if keys is None else keys.hits
             if rules is not None:
                 values = ValueGuard(rules)
                 guarded[key] = values.value(value)

@@ -17,7 +17,7 @@ from streamll.core.events import Event
 from streamll.core.parsing.values.builder import COMPLETE, PARTIAL, Pointer
 from streamll.guards.rules import Guard
 from streamll.guards.text import Form, GuardedText, Rules
-from streamll.guards.values import ValueGuard
+from streamll.guards.values import DistinctKeys, ValueGuard
 
 
 def notice(event: Event, guard: Guard, **where: Any) -> ev.Guarded:
@@ -112,6 +112,7 @@ class FieldText:
         self.tokens = Pieces(rules, "token", form, name)
         self._leaf: tuple[Pointer, GuardedText] | None = None  # the text of a value that is open
         self._place: tuple[Pointer, Pointer] = ((), ())  # of the last change, and as it is shown
+        self._masked: dict[Pointer, tuple[dict[str, str], DistinctKeys]] = {}  # keys in the value
         self._reported: set[str] = set()  # rules that readers were told of
         self._ended = False
         self._closed_by: Guard | None = None
@@ -165,9 +166,17 @@ class FieldText:
         if pointer == self._place[0]:  # most changes are where the last one was
             return self._place[1], []
         keys = ValueGuard(self._rules)
-        guarded = tuple(keys.key(key) if type(key) is str else key for key in pointer)
+        guarded = tuple(self._key(pointer[:at], key, keys) for at, key in enumerate(pointer))
         self._place = (pointer, guarded)
         return guarded, keys.hits
+
+    def _key(self, above: Pointer, key: str | int, keys: ValueGuard) -> str | int:
+        if type(key) is not str or (shown := keys.key(key)) is key:
+            return key
+        masked, distinct = self._masked.setdefault(above, ({}, DistinctKeys()))
+        if key not in masked:
+            masked[key] = distinct.add(shown)
+        return masked[key]
 
     def _grow(self, event: ev.FieldPartial, pointer: Pointer) -> list[Event]:
         """A text in the value that comes piece by piece."""

@@ -6,8 +6,9 @@ dictionaries, lists and texts; an object is then shown as JSON would show it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from itertools import count
 from typing import Any
 
 from streamll.core.jsonable import render
@@ -90,7 +91,7 @@ class ValueGuard:
         keys = [self.key(key) for key in value]
         items = [self.value(item) for item in value.values()]
         if _differ(keys, value) or _differ(items, value.values()):
-            return dict(zip(keys, items, strict=True))
+            return dict(zip(told_apart(keys, value), items, strict=True))
         return value
 
     def key(self, key: Any) -> Any:
@@ -103,6 +104,29 @@ class ValueGuard:
             return value
         shown = self.text(text)
         return value if shown is text else shown
+
+
+class DistinctKeys:
+    """The keys of one mapping. Those that masks have made alike get numbers: no value may be lost."""
+
+    def __init__(self, unchanged: Iterable[Any] = ()) -> None:
+        self._taken = set(unchanged)
+        self._numbers: dict[str, Iterator[int]] = {}
+
+    def add(self, key: str) -> str:
+        """The next masked key, as it is shown."""
+        shown = key
+        while shown in self._taken:
+            shown = f"{key} {next(self._numbers.setdefault(key, count(2)))}"
+        self._taken.add(shown)
+        return shown
+
+
+def told_apart(keys: Iterable[Any], before: Iterable[Any]) -> list[Any]:
+    """The keys of a mapping, masked and ``before``, each once."""
+    pairs = list(zip(keys, before, strict=True))
+    distinct = DistinctKeys(new for new, old in pairs if new is old)
+    return [new if new is old else distinct.add(new) for new, old in pairs]
 
 
 def _differ(guarded: list[Any], before: Any) -> bool:

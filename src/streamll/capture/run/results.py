@@ -20,6 +20,7 @@ import pydantic
 from streamll.core.errors import GuardStopped
 from streamll.guards import Guard
 from streamll.guards.text import ExactRules, Rules
+from streamll.guards.values import told_apart
 
 LISTS = (list, tuple, set, frozenset)
 MakeRules = Callable[[tuple[Guard, ...]], Rules]
@@ -138,7 +139,10 @@ class _Masking:
         changed = [self.mask(part) for part in before]
         if not _differs(changed, before):
             return value
-        pairs = zip(changed[: len(value)], changed[len(value) :], strict=True)
+        keys, values = changed[: len(value)], changed[len(value) :]
+        if len({*keys}) < len(keys) and not all(type(key) is str for key in keys):
+            self._refuse()
+        pairs = zip(told_apart(keys, value), values, strict=True)
         return self._try(dict if isinstance(value, dict) else type(value), pairs)
 
     def _list(self, value: Any) -> Any:
