@@ -390,6 +390,8 @@ def secured(log):
     [
         (("ftp://host/runs/a",), "not the address of a server"),
         (("http://host", ), "which run of http://host"),
+        (("http://u:secret@host", ), "which run of http://host[?]"),
+        (("host:8000/runs/a?token=secret", ), "'host:8000/runs/a' is not the address"),
         (("http://host/runs/a", "b"), "names the run a"),
         (("http://host/runs/a", None, "b:1"), "a position in the run b"),
         (("http://host", "a", "what?"), "after= is no position"),
@@ -399,6 +401,18 @@ def test_addresses_that_cannot_be_right(arguments, says):
     url, run_id, after = [*arguments, None, None][:3]
     with pytest.raises(errors.ConfigurationError, match=says):
         list(streamll.connect(url, run_id, after=after))
+
+
+def test_no_error_has_the_password_of_an_address(server):
+    address = server.url.replace("://", "://user:secret@")
+    with pytest.raises(errors.NoSuchRun, match=f"{server.url}/runs/none"):
+        list(streamll.connect(address, "none"))
+    nobody = "http://user:secret@127.0.0.1:1"
+    reading = streamll.connect(nobody, "a", patience=0)
+    for connection in (reading, streamll.connect(nobody, patience=0).start("QA")):
+        with pytest.raises(errors.RunUnavailable, match="http://127.0.0.1:1") as told:
+            list(connection)
+        assert "secret" not in str(told.value)
 
 
 def test_a_program_that_fails_and_a_process_that_is_gone(writer, server):

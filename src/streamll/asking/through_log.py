@@ -60,8 +60,9 @@ class Listener(Background):
         self.start_loop(self._follow)
 
     async def _follow(self) -> None:
-        from streamll.brokers.opening import open_source, without_password
+        from streamll.brokers.opening import open_source
         from streamll.brokers.source import SourceOptions
+        from streamll.core.urls import without_password
 
         options = SourceOptions(target=self._place.target, read_timeout=READ_TIMEOUT_S)
         source = open_source(self._place.url, options)
@@ -88,7 +89,7 @@ class Listener(Background):
 
     async def _hear(self, body: bytes) -> None:
         from streamll.brokers.copying import append
-        from streamll.brokers.opening import without_password
+        from streamll.core.urls import without_password
 
         refusals: list[Event] = []
         with contextlib.suppress(WireError):

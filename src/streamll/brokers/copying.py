@@ -15,11 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from streamll.brokers.failures import Diagnosis
-from streamll.brokers.opening import default_target, open_sink, open_source, without_password
+from streamll.brokers.opening import default_target, open_sink, open_source
 from streamll.brokers.send_buffer import PendingEntry
 from streamll.brokers.sink import BrokerSink, Transport
 from streamll.brokers.source import Entry, Source, SourceOptions
 from streamll.core.errors import BrokerError, ConfigurationError, WireError
+from streamll.core.urls import without_password
 from streamll.core.wire import decode_batch
 
 

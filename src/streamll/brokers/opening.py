@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, unquote_plus, urlsplit
 
 from streamll.brokers.source import Source, SourceOptions
 from streamll.core.errors import ConfigurationError, needs_extra
+from streamll.core.urls import without_password
 from streamll.sinks.base import BaseSink
 
 BROKERS = {
@@ -182,11 +183,3 @@ def client_library(module: str, broker: str, package: str, extra: str) -> Any:
         return import_module(module)
     except ImportError:
         raise needs_extra(f"{broker} (package {package})", extra) from None
-
-
-def without_password(url: str) -> str:
-    """The URL as it may be shown: without user, password and options."""
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return url
-    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"

@@ -210,7 +210,7 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
 
     def __repr__(self) -> str:
         config = self.backend.config
-        at = f", base_url={config.base_url!r}" if config.base_url else ""
+        at = f", base_url={config.shown_url!r}" if config.base_url else ""
         return f"iModel(provider={config.provider!r}, model={config.model!r}{at})"
 
 

@@ -19,6 +19,7 @@ import msgspec
 
 from streamll.chat.lm15 import lm15
 from streamll.core.errors import ConfigurationError, MissingKeyError
+from streamll.core.urls import without_password
 
 
 class ProviderInfo(msgspec.Struct, frozen=True):
@@ -68,6 +69,14 @@ class EndpointConfig(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str | None
     options: dict[str, Any]
     info: ProviderInfo
+
+    @property
+    def shown_url(self) -> str:
+        """The address, as it may be shown."""
+        return without_password(self.base_url or "")
+
+    def __repr__(self) -> str:  # options may be headers
+        return f"EndpointConfig({self.provider!r}, {self.model!r}, {self.endpoint!r}, {self.shown_url!r})"
 
     def check_key(self, *, given: bool) -> None:
         """Raise ``MissingKeyError`` where the provider would only refuse the request."""

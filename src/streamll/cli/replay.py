@@ -148,8 +148,9 @@ async def _logged(
 ) -> list[Event]:
     """The events of these runs of a log, of all, or of the latest one, which is named."""
     from streamll.brokers.log_files import check_log
-    from streamll.brokers.opening import default_target, without_password
+    from streamll.brokers.opening import default_target
     from streamll.consumer.stored import stored_events, stored_overview
+    from streamll.core.urls import without_password
     from streamll.serve.log.index import LISTED_RUNS, RunIndex
 
     check_log(url)

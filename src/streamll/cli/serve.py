@@ -138,7 +138,7 @@ def serve(
         import uvicorn
     except ImportError:
         raise needs_extra("streamll serve", "serve") from None
-    from streamll.brokers.opening import without_password
+    from streamll.core.urls import without_password
     from streamll.serve.web.access import is_loopback
 
     if not (tokens_given() or auth or is_loopback(host)):

@@ -89,7 +89,8 @@ def _kept_in(url: str) -> Iterator[BaseSink]:
 
     from streamll.brokers.copying import log_exists
     from streamll.brokers.log_files import create_parent_folder
-    from streamll.brokers.opening import default_target, open_sink, without_password
+    from streamll.brokers.opening import default_target, open_sink
+    from streamll.core.urls import without_password
 
     sink = open_sink(url)
     create_parent_folder(url)

@@ -56,10 +56,10 @@ def tail(
     """Print what comes through a log, live."""
     from streamll.brokers.copying import has_run, log_exists
     from streamll.brokers.log_files import check_log
-    from streamll.brokers.opening import without_password
     from streamll.consumer import EventConsumer
     from streamll.consumer.consumer import stopping_on_signals
     from streamll.consumer.handlers import EventFilter
+    from streamll.core.urls import without_password
     from streamll.terminal.lines import LineView
     from streamll.terminal.output import Output
 

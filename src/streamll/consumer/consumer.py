@@ -54,6 +54,7 @@ from streamll.consumer.session import (
 from streamll.core.errors import ConfigurationError, logger
 from streamll.core.events import Event
 from streamll.core.positions import Position
+from streamll.core.urls import without_password
 from streamll.flow.retry import Backoff
 from streamll.sinks.base import BaseSink
 
@@ -125,7 +126,7 @@ class EventConsumer:
         if self.schemes and not url.startswith(self.schemes):
             raise ConfigurationError(
                 f"{type(self).__name__} reads {self.schemes[0]}… URLs, not "
-                f"{opening.without_password(url)!r}; EventConsumer reads any"
+                f"{without_password(url)!r}; EventConsumer reads any"
             )
         if concurrency < 1 or prefetch < 1:
             raise ConfigurationError("concurrency and prefetch must be at least 1")
@@ -366,7 +367,7 @@ class EventConsumer:
 
     def _fail(self, error: BaseException) -> None:
         self._failure = error
-        logger.error("consumer of %s ended: %s", opening.without_password(self.url), error)
+        logger.error("consumer of %s ended: %s", without_password(self.url), error)
 
     async def _begin(self) -> None:
         """Begin to read, or take over from what has begun by itself, and go on from there."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 
 from streamll.brokers.copying import connected, log_exists
-from streamll.brokers.opening import open_source, without_password
+from streamll.brokers.opening import open_source
 from streamll.brokers.source import SourceOptions
 from streamll.consumer.deduplication import Deduplicator
 from streamll.consumer.reading import NewEvents
 from streamll.core.errors import ConfigurationError, WireError
 from streamll.core.events import Event
 from streamll.core.positions import Position
+from streamll.core.urls import without_password
 from streamll.core.wire import decode_batch, decode_entry
 
 BEGINNING = "beginning"

@@ -17,6 +17,7 @@ from streamll.core.errors import (
 )
 from streamll.core.events import Event
 from streamll.core.problems import Problem
+from streamll.core.urls import without_password
 
 if TYPE_CHECKING:
     from streamll.remote.reading import Reading
@@ -39,6 +40,7 @@ class Answering:
         named = {} if by is None else {"by": by}
         self._library, self._options = reading.library, reading.client_options(answers=True)
         self._url = f"{reading.target.url}/runs/{reading.run_id}/answers"
+        self._shown = without_password(self._url)
         self._body = {"question_id": question_id, **given, **named}
 
     def send(self) -> bool:
@@ -57,7 +59,7 @@ class Answering:
             yield
         except self._library.TransportError as error:
             raise RunUnavailable(
-                f"{self._url} broke off ({type(error).__name__}: {error}): whether the answer was "
+                f"{self._shown} broke off ({type(error).__name__}: {error}): whether the answer was "
                 "taken is not known; give it again, and QuestionClosed says that it was"
             ) from error
 
@@ -76,7 +78,7 @@ class Answering:
         if status == HTTPStatus.CONFLICT and "outcome" in told:
             return QuestionClosed(told["outcome"], told.get("by"))
         if status == HTTPStatus.NOT_FOUND:
-            return NoSuchQuestion(f"{self._url}: {message}")
+            return NoSuchQuestion(f"{self._shown}: {message}")
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            return TokenRefused(f"{self._url}: {message}: pass a token= that may answer")
-        return RunUnavailable(f"{self._url}: {message}")
+            return TokenRefused(f"{self._shown}: {message}: pass a token= that may answer")
+        return RunUnavailable(f"{self._shown}: {message}")

@@ -11,6 +11,7 @@ import msgspec
 from streamll.core.errors import ConfigurationError, StreamllError
 from streamll.core.events import NOTHING, Event
 from streamll.core.positions import Position, read_position
+from streamll.core.urls import without_password
 from streamll.flow.dual import Loop, Openable
 from streamll.remote.reading import Reading, Target
 from streamll.remote.stream import AsyncRemoteStream, RemoteStream, _RemoteStream
@@ -115,7 +116,7 @@ class Connection(Openable):
         target = self._target
         if target.run_id is None and target.body is None:
             raise ConfigurationError(
-                f"which run of {target.url}? connect(url, run_id), or connect(url).start(…)"
+                f"which run of {target.shown}? connect(url, run_id), or connect(url).start(…)"
             )
         if self._stream is not None and target.body is not None:
             raise StreamllError("this run has been started already; call start once more")
@@ -150,7 +151,8 @@ def _parts_of(url: str, run_id: str | None) -> tuple[str, str | None, str | None
     """The server's address, the run and the token that a URL names."""
     scheme, place, path, query, _ = urlsplit(url)
     if scheme not in ("http", "https") or not place:
-        raise ConfigurationError(f"{url!r} is not the address of a server: http://… or https://…")
+        shown = without_password(url)
+        raise ConfigurationError(f"{shown!r} is not the address of a server: http://… or https://…")
     before, found, rest = path.rstrip("/").rpartition("/runs/")
     named = None
     if found:

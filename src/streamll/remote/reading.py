@@ -32,6 +32,7 @@ from streamll.core.events import TERMINAL, Event
 from streamll.core.jsonable import render
 from streamll.core.positions import Position, position
 from streamll.core.problems import Problem
+from streamll.core.urls import without_password
 from streamll.flow.retry import Backoff
 
 BACKOFF = Backoff(attempts=1_000_000, base=0.1, factor=2.0, cap=5.0)
@@ -54,6 +55,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     after: Position | None = None
     patience: float = 60.0
     http: Mapping[str, Any] = {}
+
+    @property
+    def shown(self) -> str:
+        """The address, as errors name it."""
+        return without_password(self.url)
 
 
 class _Broken(Exception):
@@ -161,7 +167,7 @@ class Reading:
             kind = response.headers.get("content-type", "")
             if not kind.startswith("text/event-stream"):
                 raise RunUnavailable(
-                    f"{self._run_url}/events is no streamll server's: it sends {kind!r}"
+                    f"{without_password(self._run_url)}/events is no streamll server's: it sends {kind!r}"
                 )
             self._answered = True
             async for chunk in response.aiter_bytes():
@@ -198,7 +204,7 @@ class Reading:
                 continue
             except self.library.TransportError as error:
                 raise RunUnavailable(
-                    f"{url} broke off ({_told(error)}): whether the run was started is not known"
+                    f"{without_password(url)} broke off ({_told(error)}): whether the run was started is not known"
                 ) from error
             self._answered = True
             if response.status_code == HTTPStatus.ACCEPTED:
@@ -241,7 +247,7 @@ class Reading:
 
     def _refuse(self, response: Any, *, starting: bool = False) -> NoReturn:
         """Raise what an answer says that is no stream."""
-        status, url = response.status_code, str(response.request.url).partition("?")[0]
+        status, url = response.status_code, without_password(str(response.request.url))
         told: Mapping[str, Any] = {}
         with contextlib.suppress(ValueError):
             told = told if not isinstance(found := json.loads(response.content), dict) else found
@@ -284,7 +290,7 @@ class _Tries:
             read = reading._after  # noqa: SLF001
             on = "" if read is None else f"; to read on later, pass after={str(read)!r}"
             raise RunUnavailable(
-                f"{reading.target.url} could not be read for {patience:g} s ({broken}){on}"
+                f"{reading.target.shown} could not be read for {patience:g} s ({broken}){on}"
             )
         await asyncio.sleep(min(delay, max(0.0, self._since + patience - now)))
 

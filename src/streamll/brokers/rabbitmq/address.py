@@ -14,9 +14,9 @@ from streamll.brokers.opening import (
     positive_count,
     split,
     take_options,
-    without_password,
 )
 from streamll.core.errors import ConfigurationError
+from streamll.core.urls import without_password
 
 SCHEMES = ("amqp", "amqps")
 PORTS = {"amqp": 5672, "amqps": 5671}

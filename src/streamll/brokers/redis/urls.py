@@ -13,9 +13,9 @@ from streamll.brokers.opening import (
     positive_seconds,
     split,
     take_options,
-    without_password,
 )
 from streamll.core.errors import ConfigurationError
+from streamll.core.urls import without_password
 
 URL = "redis://localhost:6379"
 

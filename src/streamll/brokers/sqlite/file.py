@@ -15,6 +15,7 @@ from urllib.parse import quote
 from streamll.brokers.failures import Diagnosis
 from streamll.brokers.opening import positive_seconds, take_options
 from streamll.core.errors import ConfigurationError
+from streamll.core.urls import without_password
 
 SCHEME = "sqlite:///"
 
@@ -59,7 +60,7 @@ def path_and_options(place: str | os.PathLike[str]) -> tuple[str, dict[str, Any]
     path = path.removeprefix(SCHEME)
     if path in ("", ":memory:") or "://" in path:
         raise ConfigurationError(
-            f"{text!r} names no file that other processes could read; use sqlite:///events.db "
+            f"{without_password(text)!r} names no file that other processes could read; use sqlite:///events.db "
             "(relative) or sqlite:////var/lib/events.db"
         )
     return path, options

@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from streamll.brokers.opening import default_target, open_source, without_password
+from streamll.brokers.opening import default_target, open_source
 from streamll.brokers.sink import BrokerSink
 from streamll.brokers.source import Entry, SourceOptions
 from streamll.consumer.deduplication import Deduplicator
@@ -28,6 +28,7 @@ from streamll.consumer.reading import NewEvents, follow
 from streamll.core.errors import WireError, logger
 from streamll.core.events import Event
 from streamll.core.run_view import ALIVE, is_message
+from streamll.core.urls import without_password
 from streamll.core.wire import decode_entry
 from streamll.serve.log.buffer import RunBuffer
 from streamll.serve.log.frames import HEADING, EntryJSON
