@@ -66,6 +66,22 @@ def test_calls_that_began_before_it_opened_neither_close_it_nor_prolong_it(late)
     assert breaker.state == "closed"
 
 
+@pytest.mark.parametrize("outcome", ["succeeded", "failed", "left"])
+def test_only_the_trial_counts_while_it_is_under_way(outcome):
+    clock = Clock()
+    breaker = CircuitBreaker(failures=1, open_seconds=10, clock=clock)
+    old, failing = breaker.permit(), breaker.permit()
+    assert breaker.counts(old)
+    assert breaker.counts(failing)
+    breaker.failed()
+    clock.now = 11.0
+    trial = breaker.permit()
+    assert not breaker.counts(old)
+    assert breaker.counts(trial)
+    getattr(breaker, outcome)()
+    assert breaker.counts(old) == (breaker.state == "closed") == (outcome == "succeeded")
+
+
 @given(st.lists(st.sampled_from(["succeeded", "failed", "left", "wait"]), max_size=40))
 def test_a_breaker_is_open_exactly_after_so_many_failures_in_a_row(story):
     clock = Clock()

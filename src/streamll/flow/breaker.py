@@ -30,8 +30,9 @@ OPEN_S = 30.0
 class CircuitBreaker:
     """Stops calls to a service that keeps failing, for a while.
 
-    ``permit`` before each call; then exactly one of ``succeeded``, ``failed``, ``left``. One object
-    may be shared by any threads and event loops.
+    ``permit`` before each call; then exactly one of ``succeeded``, ``failed``, ``left``. Where calls
+    overlap, none of them for a call whose permit no longer ``counts``. One object may be shared by
+    any threads and event loops.
 
     Args:
         failures: failures in a row after which no call passes (default 10).
@@ -63,7 +64,8 @@ class CircuitBreaker:
         self._lock = threading.Lock()
         self._in_a_row = 0
         self._opened_at: float | None = None
-        self._trying = False
+        self._permits = 0
+        self._trial: int | None = None
 
     @property
     def state(self) -> State:
@@ -73,20 +75,26 @@ class CircuitBreaker:
                 return "closed"
             return "open" if self._remaining() > 0 else "half-open"
 
-    def permit(self) -> None:
-        """Ask before a call. Raises ``CircuitOpen`` while no call may pass."""
+    def permit(self) -> int:
+        """Ask before a call; returns its permit. Raises ``CircuitOpen`` while no call may pass."""
         with self._lock:
+            self._permits += 1
             if self._opened_at is None:
-                return
+                return self._permits
             remaining = self._remaining()
-            if remaining <= 0 and not self._trying:
-                self._trying = True
-                return
+            if remaining <= 0 and self._trial is None:
+                self._trial = self._permits
+                return self._trial
             when = f"in {remaining:.1f} s" if remaining > 0 else "after the trial call under way"
             raise CircuitOpen(
                 f"{self.name} failed {self._in_a_row} times in a row; the next call may pass {when}",
                 max(remaining, 0.0),
             )
+
+    def counts(self, permit: int | None) -> bool:
+        """Whether the outcome of a call with this permit is to be told: while it is open, the trial's."""
+        with self._lock:
+            return self._opened_at is None or permit is None or permit == self._trial
 
     def succeeded(self) -> None:
         """The call succeeded: calls pass again, and the count of failures begins anew."""
@@ -95,7 +103,7 @@ class CircuitBreaker:
                 return
             self._in_a_row = 0
             self._opened_at = None
-            self._trying = False
+            self._trial = None
 
     def failed(self) -> None:
         """The call failed in a way that says something of the service."""
@@ -103,18 +111,18 @@ class CircuitBreaker:
             if self._is_waiting():
                 return
             self._in_a_row += 1
-            if self._trying or self._in_a_row >= self._threshold:
+            if self._trial is not None or self._in_a_row >= self._threshold:
                 self._opened_at = self._clock()
-            self._trying = False
+            self._trial = None
 
     def left(self) -> None:
         """The call ended without an outcome (it was cancelled)."""
         with self._lock:
-            self._trying = False
+            self._trial = None
 
     def _is_waiting(self) -> bool:
         """Whether it is open and nobody tries: what ends now began before."""
-        return self._opened_at is not None and not self._trying
+        return self._opened_at is not None and self._trial is None
 
     def _remaining(self) -> float:
         assert self._opened_at is not None

@@ -190,6 +190,28 @@ def test_a_half_open_breaker_admits_one_call_and_closes_when_it_succeeds(practic
     assert own.state == "closed"
 
 
+def test_a_stream_from_before_an_outage_that_is_left_does_not_end_the_trial(practice, lm):
+    now = [0.0]
+    own = CircuitBreaker(failures=1, open_seconds=10, clock=lambda: now[0])
+    read = streamll.stream(
+        dspy.Predict("question -> answer"), config=StreamConfig(max_retries=0, breaker=own)
+    )
+    practice.script(Reply(WHOLE, hold_after=9), Fault(status=500), Reply(WHOLE, hold_after=9))
+    with read(question="?") as old:
+        next(event for event in old if event.event_type == "token")
+        assert run_sync(StreamConfig(max_retries=0, breaker=own)).error is not None
+        now[0] = 11.0
+        with read(question="?") as trial:
+            next(event for event in trial if event.event_type == "token")
+            thread = old._program_run._thread
+            old.close()
+            thread.join(60)
+            assert not thread.is_alive()
+            practice.release()
+            assert trial.result().answer == TEXT
+    assert own.state == "closed"
+
+
 @pytest.mark.parametrize("status", [400, 401, 429])
 def test_a_rejected_request_does_not_open_the_breaker(practice, run, lm, status):
     own = CircuitBreaker(failures=1)

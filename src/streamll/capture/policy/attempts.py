@@ -99,19 +99,18 @@ class Attempts:
 
     async def _once(self, complete: Callable[[], Any]) -> Any:
         call, breaker = self._call, self._call.breaker
-        if breaker is not None:
-            self._ask_permission(breaker)
+        permit = None if breaker is None else self._ask_permission(breaker)
         call.attempt()
         try:
             result = await self._within_limits(complete)
         except BaseException as error:
             failure = self._failure(error, call.settle())
-            _report(breaker, failure)
+            _report(breaker, permit, failure)
             if failure is error:
                 raise
             raise failure from (error.__cause__ if isinstance(error, Unwind) else error)
         call.settle()
-        _report(breaker, None)
+        _report(breaker, permit, None)
         return result
 
     async def _within_limits(self, complete: Callable[[], Any]) -> Any:
@@ -169,13 +168,13 @@ class Attempts:
         finally:  # also of a wait that is cancelled: its loop may be closed when the run is left
             call.disconnected()
 
-    def _ask_permission(self, breaker: CircuitBreaker) -> None:
+    def _ask_permission(self, breaker: CircuitBreaker) -> int:
         """A new call fails fast; a retry already under way waits until the breaker half-opens.
 
         Neither waits where another LM can be asked.
         """
         try:
-            breaker.permit()
+            return breaker.permit()
         except CircuitOpen as circuit_open:
             when = circuit_open.retry_after or None
             refused = lm15.TransportError(str(circuit_open), retry_after=when)
@@ -234,9 +233,11 @@ def _is_cancelling() -> bool:
     return cancelling is not None and cancelling() > 0
 
 
-def _report(breaker: CircuitBreaker | None, error: BaseException | None) -> None:
+def _report(
+    breaker: CircuitBreaker | None, permit: int | None, error: BaseException | None
+) -> None:
     """Report a call's outcome to the breaker. A rejected request is an answer, too."""
-    if breaker is None:
+    if breaker is None or not breaker.counts(permit):
         return
     if error is None or isinstance(error, (lm15.InvalidRequestError, lm15.AuthError)):
         breaker.succeeded()
