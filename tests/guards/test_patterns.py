@@ -38,12 +38,41 @@ def test_what_gives_nothing_back_is_refused(regex, reason):
         Pattern(regex)
 
 
+@pytest.mark.skipif("sys.version_info < (3, 11)", reason="re has them from 3.11 on")
+@pytest.mark.parametrize("regex", [r"(?:\d++[ -]?){5}(?=x)", r"(?:(?>\d+)[ -]?)+(?=x)"])
+def test_a_held_pattern_may_repeat_what_gives_nothing_back(regex):
+    guard = Pattern(regex, hold=True, mask="#")
+    assert guard_text(ruleset((guard,)), "1 " * 4 + "1" * 200 + "x")[0] == "#x"
+
+
 @pytest.mark.parametrize(
-    "regex", ["(?:a+)+(?=b)", "(?:(?:ab*c)*d)*", "(?=(?:a*?x)+)b", "(?:a|b+){2,}"]
+    "regex",
+    [
+        *("(?:a+)+(?=b)", "(?:(?:ab*c)*d)*", "(?=(?:a*?x)+)b", "(?:a|b+){2,}"),
+        *(
+            "(a+){2,30}b",
+            r"(?:\d+[ -]?){5}(?=x)",
+            "(?:(?:x|(a*)){9}c?){1}",
+            "(?:(?:b{0,2}a+){3}){5}",
+        ),
+    ],
 )
 def test_a_held_pattern_may_not_take_for_ever(regex):
     with pytest.raises(ConfigurationError, match=r"an unbounded repeat in another.*without hold"):
         Pattern(regex, hold=True)
+
+
+@pytest.mark.parametrize(
+    "regex",
+    [
+        r"(?:\d+\.){3,8}\d+(?!\d)",
+        r"(?:\d+[ -]?){2,4}(?=x)",
+        r"(?:(?:[A-Z]\w*|-) ?){2,9}(?=:)",
+        "(a+)?b",
+    ],
+)
+def test_a_held_pattern_may_repeat_what_ends(regex):
+    assert Pattern(regex, hold=True).hold
 
 
 @pytest.mark.parametrize(

@@ -187,12 +187,45 @@ def has_nested_repeats(pattern: re.Pattern[str]) -> bool:
 
 def _has_nested_repeats(items: Any, *, inside: bool) -> bool:
     for op, argument in items:
-        unbounded = "REPEAT" in str(op) and argument[1] is codes.MAXREPEAT
-        if unbounded and inside:
+        if inside and _is_unbounded(op, argument):
             return True
-        if any(_has_nested_repeats(part, inside=inside or unbounded) for part in _parts(argument)):
+        is_kept = "ATOMIC" in str(op)  # what it has matched is not tried in another way
+        within = not is_kept and (inside or _repeats_without_end(op, argument))
+        if any(_has_nested_repeats(part, inside=within) for part in _parts(argument)):
             return True
     return False
+
+
+def _is_unbounded(op: Any, argument: Any) -> bool:
+    return str(op) in ("MAX_REPEAT", "MIN_REPEAT") and argument[1] is codes.MAXREPEAT
+
+
+MOST_TOUCHING = 4
+"""Unbounded repeats side by side over which ``re`` still ends: its steps are a power of the length."""
+
+
+def _repeats_without_end(op: Any, argument: Any) -> bool:
+    """Whether it is an unbounded repeat, or as good as one: many, of which nothing need be between."""
+    if "REPEAT" not in str(op):
+        return False
+    _, most, items = argument
+    return bool(most is codes.MAXREPEAT or (most > MOST_TOUCHING and not _has_fixed(items)))
+
+
+def _has_fixed(items: Any) -> bool:
+    """Whether whatever it matches has a character that none of its unbounded repeats has read."""
+    return any(_is_fixed(str(op), argument) for op, argument in items)
+
+
+def _is_fixed(op: str, argument: Any) -> bool:
+    if "REPEAT" in op:
+        least, most, items = argument
+        return bool(least and most is not codes.MAXREPEAT and _has_fixed(items))
+    if op == "BRANCH":
+        return all(map(_has_fixed, argument[1]))
+    if op in ("SUBPATTERN", "ATOMIC_GROUP"):
+        return any(map(_has_fixed, _parts(argument)))
+    return op in ("ANY", "IN", "LITERAL", "NOT_LITERAL")
 
 
 def _parts(argument: Any) -> Iterator[Any]:
