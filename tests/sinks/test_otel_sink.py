@@ -322,6 +322,25 @@ def test_a_step_that_is_no_agent_is_a_chain_and_has_no_messages(telemetry, run, 
     assert step["output.mime_type"] == "application/json"
 
 
+def test_a_reply_is_a_part_for_each_field_and_that_of_a_bare_call_is_there_too(
+    telemetry, run, practice
+):
+    class Bare(dspy.Module):
+        def forward(self, question):
+            dspy.ChainOfThought("question -> answer")(question=question)
+            return dspy.Prediction(answer=dspy.settings.lm(question)[0])
+
+    telemetry.with_content()
+    practice.script({"reasoning": "Because.", "answer": "Yes."}, "Bare.")
+    run(Bare(), question="?")
+    said = [
+        [part["content"] for part in json.loads(text)[0]["parts"]]
+        for span in telemetry.spans
+        if (text := span.attributes.get("gen_ai.output.messages")) and span.name.startswith("chat")
+    ]
+    assert said == [["Because.", "Yes."], ["Bare."]]
+
+
 def test_content_that_events_do_not_have_is_not_made_up(telemetry, run, practice):
     telemetry.with_content()
     practice.script({"answer": "Yes."})
@@ -402,6 +421,17 @@ def test_a_superseded_attempt_is_a_span_event_of_its_call(telemetry, run, practi
     run(dspy.Predict("question -> answer"), question="?")
     names = [event.name for event in telemetry.span("chat practice-model").events]
     assert names == ["streamll.superseded"]
+
+
+def test_an_attempt_that_another_adapter_supersedes_is_a_span_event_of_the_step(
+    telemetry, run, practice
+):
+    telemetry.with_content()
+    practice.script("[[ ## other ## ]]\nnope", '{"answer": "x"}')
+    run(dspy.Predict("question -> answer"), question="?")
+    events = {span.name: [event.name for event in span.events] for span in telemetry.spans}
+    assert events["Predict"] == ["streamll.superseded"]
+    assert events["chat practice-model"] == events["invoke_workflow Predict"] == []
 
 
 def test_a_run_belongs_to_the_trace_that_was_active_at_its_start(telemetry, run):

@@ -104,7 +104,7 @@ class _OpenSpan(msgspec.Struct):
     span: Any
     attributes: dict[str, Any]
     duration: str | None = None  # the name of its metric
-    text: list[str] = []  # what an LM call has said
+    texts: dict[str, list[str]] = {}  # what an LM call has said, by field
 
 
 class _RunSpans(EventVisitor):
@@ -117,7 +117,9 @@ class _RunSpans(EventVisitor):
         self._meters = meters
         self._content = content
         self._open: dict[str | None, _OpenSpan] = {}
-        self._speaking: dict[str | None, _OpenSpan] = {}  # LM calls by the call that made them
+        self._speaking: dict[
+            str | None, _OpenSpan
+        ] = {}  # LM calls, by their own id and that of the call that made them
         told = {names.OPERATION: names.INVOKE_WORKFLOW, names.AGENT: start.program}
         own = {names.WORKFLOW: start.program, "streamll.run.id": start.run_id}
         own |= {"streamll.program": start.program, **_conversation(start)}
@@ -233,25 +235,28 @@ class _RunSpans(EventVisitor):
         told = {names.OPERATION: names.CHAT, **names.model_attributes(event.model)}
         own = otel_content.of_prompt(event.messages) if self._content else {}
         opened = self._begin(event, f"{names.CHAT} {told[names.REQUEST_MODEL]}", told, own)
-        self._speaking[event.parent_call_id or event.call_id] = opened
+        for call_id in filter(None, (event.call_id, event.parent_call_id)):
+            self._speaking[call_id] = opened
 
     def on_token(self, event: ev.TokenEvent) -> None:
         if self._content and (lm := self._speaking.get(event.call_id)) is not None:
-            lm.text.append(event.token)
+            lm.texts.setdefault(event.field, []).append(event.token)
 
     def on_lm_superseded(self, event: ev.LMSuperseded) -> None:
-        lm = self._speaking.get(event.call_id)
-        if lm is not None:
-            lm.text.clear()
-            lm.span.add_event(
-                "streamll.superseded",
-                {names.ERROR: event.reason, "streamll.attempt": event.attempt},
-                _ns(event.timestamp),
-            )
+        """A span event of the LM call, or, if that has ended, of the step that asks once more."""
+        asking = self._speaking.get(event.call_id) or self._open.get(event.call_id) or self._root
+        asking.texts.clear()
+        asking.span.add_event(
+            "streamll.superseded",
+            {names.ERROR: event.reason, "streamll.attempt": event.attempt},
+            _ns(event.timestamp),
+        )
 
     def on_lm_end(self, event: ev.LMEnd) -> None:
-        self._speaking.pop(event.parent_call_id or event.call_id, None)
         lm = self._open.pop(event.call_id, None)
+        for call_id in (event.call_id, event.parent_call_id):
+            if self._speaking.get(call_id) is lm:
+                self._speaking.pop(call_id, None)
         if lm is None:
             return
         told = lm.attributes | names.model_attributes(event.model)  # a fallback's, if one answered
@@ -262,7 +267,7 @@ class _RunSpans(EventVisitor):
             _failed(lm.span, event.error_type, "")
         lm.span.set_attributes(told | _of_reply(event))
         if self._content:
-            said = otel_content.of_reply("".join(lm.text), event.finish_reason)
+            said = otel_content.of_reply(map("".join, lm.texts.values()), event.finish_reason)
             lm.span.set_attributes(said)
         lm.span.end(_ns(event.timestamp))
         self._count(event)

@@ -6,7 +6,7 @@ The form is that of the conventions' schemas ``gen-ai-input-messages.json`` and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from streamll.core.jsonable import as_text
@@ -63,11 +63,12 @@ def _parts(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         }
 
 
-def of_reply(text: str, finish_reason: str | None) -> dict[str, str]:
-    """The attributes for what a call has said, as its reader saw it."""
-    if not text:
+def of_reply(texts: Iterable[str], finish_reason: str | None) -> dict[str, str]:
+    """The attributes for what a call has said, as its reader saw it: a part for each field."""
+    said = [text for text in texts if text]
+    if not said:
         return {}
-    message = _said("assistant", text) | {"finish_reason": finish_reason or "stop"}
+    message = _said("assistant", *said) | {"finish_reason": finish_reason or "stop"}
     return {names.OUTPUT_MESSAGES: as_text([message])}
 
 
@@ -100,5 +101,5 @@ def _of_values(values: Any, attribute: str, mime_type: str) -> dict[str, str]:
     return {attribute: as_text(values), mime_type: "application/json"}
 
 
-def _said(role: str, text: str) -> dict[str, Any]:
-    return {"role": role, "parts": [{"type": "text", "content": text}]}
+def _said(role: str, *texts: str) -> dict[str, Any]:
+    return {"role": role, "parts": [{"type": "text", "content": text} for text in texts]}
