@@ -101,7 +101,7 @@ RULES = {
     ),
     # models, sessions and turns, on public names of streamll and DSPy alone
     "chat": Rule(
-        {".", ".chat", ".configuration", ".core", ".flow", ".guards", ".terminal"}
+        {".", ".chat", ".configuration", ".context", ".core", ".flow", ".guards", ".terminal"}
         | {"dspy", "msgspec"}
     ),
     # the paths by which notebooks know what is in chat

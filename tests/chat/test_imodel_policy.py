@@ -11,7 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from dspy import lm15
 
-from streamll.core.errors import CircuitOpen, ConfigurationError, StreamCancelled
+from streamll.core.errors import (
+    CircuitOpen,
+    ConfigurationError,
+    GuardStopped,
+    IdleTimeout,
+    StreamCancelled,
+    TotalTimeout,
+)
+from streamll.guards import Words
 from streamll.services import CircuitBreaker, Hooks, Limits, ReplySuperseded, StreamConfig, iModel
 from streamll.testing import Fault, OrderCheck, RecordingSink, Reply
 
@@ -452,6 +460,37 @@ def test_hooks_around_a_question(make_model, practice, run, kind, way):
     assert calls == ["before", ("after", TEXT, "stop"), "before", ("error", "AuthError")]
     assert practice.requests[0].body["messages"][0]["role"] == "system"
     assert practice.requests[0].body["temperature"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"guards": [Words(["two"], action="stop")]}, GuardStopped),
+        ({"config": StreamConfig(max_retries=0, timeout=0.3)}, TotalTimeout),
+        ({"config": StreamConfig(max_retries=0, idle_timeout=0.3)}, IdleTimeout),
+    ],
+)
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_an_error_hook_gets_what_ends_a_stream(make_model, practice, run, kind, options, error):
+    began, told = [], []  # nothing begins where all of the time has passed before
+
+    async def on_error(question, error):
+        await asyncio.sleep(0)
+        told.append(error)
+
+    hook = on_error if kind == "async" else (lambda _, error: told.append(error))
+    practice.script(Reply("one two three four", hold_after=3))
+    hooks = Hooks(before=began.append, on_error=hook)
+    stream = make_model(hooks=hooks).invoke_stream("x", **options)
+
+    async def read():
+        async for _ in stream:
+            pass
+
+    with pytest.raises(error) as raised:
+        run(read()) if kind == "async" else list(stream)
+    assert [str(each) for each in told] == [str(raised.value)] * len(began)
+    assert all(type(each) is error for each in told)
 
 
 def test_a_before_hook_can_refuse(make_model, practice, run, ask):

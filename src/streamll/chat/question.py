@@ -6,6 +6,7 @@ config governs attempts, timeouts and limits, and its sinks receive the events.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import threading
 import time
@@ -19,7 +20,8 @@ import msgspec
 
 from streamll.chat.lm15 import lm15
 from streamll.chat.reply import ModelReply
-from streamll.core.errors import CircuitOpen, ConfigurationError, logger
+from streamll.context import current_scope
+from streamll.core.errors import CircuitOpen, ConfigurationError, StreamTimeout, Unwind, logger
 
 CONNECTIONS_PER_LM = 100
 """What DSPy's native engine opens at most; a further request waits for one to be free."""
@@ -76,7 +78,8 @@ class Hooks(msgspec.Struct, frozen=True, kw_only=True):
 
     ``before(question)`` may change the question, and prevents it by raising. ``after(question,
     reply)`` and ``on_error(question, error)`` run at its end; what they raise is logged and does
-    not reach the caller.
+    not reach the caller. ``error`` is what the caller gets. Neither runs for a question that was
+    cancelled, or whose stream was left: nothing failed.
     """
 
     before: Callable[[Question], Any] | None = None
@@ -119,8 +122,9 @@ class PendingCall:
         try:
             await _call(hooks.before, question, blocking=blocking)
             reply.complete(await self._response(blocking=blocking))
-        except Exception as error:
-            await _call_quietly(hooks.on_error, question, error, blocking=blocking)
+        except (Exception, Unwind, asyncio.CancelledError) as error:
+            if (reason := _reason(error)) is not None:
+                await _call_quietly(hooks.on_error, question, reason, blocking=blocking)
             raise
         finally:
             reply.ended = time.monotonic()
@@ -190,6 +194,15 @@ def _cause(error: dspy.LMError) -> BaseException:
     """What DSPy's error stands for: lm15's, or the open breaker that kept the request back."""
     cause = error.__cause__ or error
     return cause.__cause__ if isinstance(cause.__cause__, CircuitOpen) else cause
+
+
+def _reason(error: BaseException) -> BaseException | None:
+    """What the caller gets for it; ``None`` if the question was left."""
+    if isinstance(error, Exception):
+        timeout = getattr(error, "timeout", None)
+        return timeout if isinstance(timeout, StreamTimeout) else error
+    scope = current_scope()
+    return None if scope is None else scope.reason or scope.stopped
 
 
 async def _call(hook: Callable[..., Any] | None, *arguments: Any, blocking: bool) -> None:
