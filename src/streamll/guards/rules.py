@@ -138,8 +138,8 @@ class Words(Guard):
     """Forbids words, whatever their case.
 
     With ``edges`` (the default) a word that begins or ends with a letter, a digit or an accent is not
-    found inside a longer one; between ``_`` it is, as in ``_emphasis_`` or a name. Apart from case a word is found as it is written: an ``é`` of two
-    characters is another than that of one.
+    found inside a longer one; between ``_`` it is, as in ``_emphasis_`` or a name. Apart from case a
+    word is found as it is written: an ``é`` of two characters is another than that of one.
 
     Raises: ConfigurationError if there are none, or one is empty.
     """

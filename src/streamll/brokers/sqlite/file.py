@@ -60,8 +60,8 @@ def path_and_options(place: str | os.PathLike[str]) -> tuple[str, dict[str, Any]
     path = path.removeprefix(SCHEME)
     if path in ("", ":memory:") or "://" in path:
         raise ConfigurationError(
-            f"{without_password(text)!r} names no file that other processes could read; use sqlite:///events.db "
-            "(relative) or sqlite:////var/lib/events.db"
+            f"{without_password(text)!r} names no file that other processes could read; use "
+            "sqlite:///events.db (relative) or sqlite:////var/lib/events.db"
         )
     return path, options
 
