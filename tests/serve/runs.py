@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 
 import msgspec
 
@@ -266,6 +267,45 @@ def candidates():
         "answer", "no", identity=second
     )
     return scribe.end().events
+
+
+def side_by_side(seed):
+    """Up to three calls that overlap in any way; some try again, some are corrected."""
+    rng, scribe = random.Random(seed), Scribe().start()
+    calls = {name: _written(rng, name) for name in "abc"[: rng.randrange(1, 4)]}
+    while calls:
+        name = rng.choice([*calls])
+        for _ in range(rng.randrange(1, 4)):
+            if (step := next(calls[name], None)) is None:
+                del calls[name]
+                break
+            scribe.add(step[0], step[1], **step[2])
+    return scribe.end().events
+
+
+def _written(rng, name):
+    last = rng.randrange(3)
+    for attempt in range(last + 1):
+        call = ev.Identity(run_id="r1", predictor="predict", call_id=name, attempt=attempt)
+        yield ev.Thinking, call, {"text": f"{name}{attempt} thinks"}
+        left = rng.randrange(1, 6) if attempt < last else 6  # tokens until it breaks off
+        for field in ("reasoning", "answer"):
+            yield ev.FieldStart, call, {"field": field}
+            text, count = "", min(left, rng.randrange(1, 4))
+            for number in range(count):
+                token = rng.choice([f"{name}{attempt} ", "é🎉 ", "\n\n", "same "])
+                place = {"token_index": number, "offset": len(text)}
+                yield ev.TokenEvent, call, {"field": field, "token": token, **place}
+                text += token
+            left -= count
+            if not left:
+                break
+            yield ev.FieldEnd, call, {"field": field, "length": len(text)}
+        if attempt < last:
+            yield ev.LMSuperseded, call, {"reason": "E"}
+    if rng.random() < 0.4:
+        field = rng.choice(["reasoning", "answer"])
+        yield ev.FieldCorrected, call, {"field": field, "text": f"{name} is right"}
 
 
 def everything():

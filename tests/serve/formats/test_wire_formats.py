@@ -12,7 +12,7 @@ import pydantic
 import pytest
 
 from serve.npm import ROOT, run_node
-from serve.runs import RUNS, SECOND, Scribe, payloads
+from serve.runs import CALL, OTHER, RUNS, SECOND, Scribe, payloads, side_by_side
 from streamll.core import events as ev
 from streamll.core.errors import ConfigurationError
 from streamll.core.wire import decode
@@ -314,6 +314,62 @@ def test_openai_goes_on_behind_what_attempts_have_in_common():
     ):
         with pytest.raises(openai.APIError, match=f"sent so far was {why}"):
             read_by_openai(told("openai", run))
+
+
+def whole(events, **options):
+    completion = ChatCompletion(RenderOptions(**options))
+    for event in events:
+        completion.feed(event)
+    return completion.answer()["choices"][0]["message"]
+
+
+def streamed(events, name, **options):
+    """What a stream says in the end in ``delta.<name>``, and the code of its error."""
+    told = payloads(make_format("openai", RenderOptions(**options)), events)[:-1]
+    *chunks, last = [json.loads(each) for each in told]
+    deltas = [c["choices"][0]["delta"] for c in chunks if c["choices"]]
+    return "".join(d.get(name) or "" for d in deltas), last.get("error", {}).get("code")
+
+
+def test_openai_sends_calls_that_overlap_one_after_the_other():
+    scribe = Scribe().start().add(ev.Thinking, text="h").add(ev.Thinking, OTHER, text="b")
+    scribe.add(ev.Thinking, text="m").add(ev.Thinking, OTHER, text="ut")
+    scribe.text("answer", "one ", end=False).text("answer", "uno ", identity=OTHER, end=False)
+    for call, token, offset in ((CALL, "two ", 4), (OTHER, "dos", 4), (CALL, "three", 8)):
+        scribe.add(ev.TokenEvent, call, field="answer", token=token, offset=offset)
+    for call in (CALL, OTHER):
+        scribe.add(ev.FieldEnd, call, field="answer", length=9)
+    events = scribe.end().events
+    assert streamed(events, "content") == ("one two three\n\nuno dos", None)
+    assert streamed(events, "reasoning_content", include_reasoning=True) == ("hm\n\nbut", None)
+
+
+def test_openai_never_ends_well_with_another_text_than_the_reply():
+    ended = []
+    for seed in range(300):
+        events = side_by_side(seed)
+        text, error = streamed(events, "content", text="answer")
+        ended.append(error)
+        assert error or text == whole(events, text="answer")["content"], seed
+    assert {*ended} == {None, "superseded", "corrected"}
+
+
+@pytest.mark.parametrize("code", ["corrected", "superseded"])
+def test_openai_does_not_end_well_when_an_earlier_field_was_wrong(code):
+    scribe = Scribe().start().text("answer", "wrong").text("answer", "fine", identity=OTHER)
+    if code == "corrected":
+        scribe.add(ev.FieldCorrected, field="answer", text="right")
+    else:
+        scribe.add(ev.LMSuperseded, reason="E").text("answer", "right", identity=SECOND)
+    assert streamed(scribe.end().events, "content") == ("wrong\n\nfine", code)
+
+
+def test_openai_goes_on_when_a_field_is_corrected_of_which_nothing_was_sent():
+    scribe = Scribe().start().text("answer", "rig", end=False).add(ev.LMSuperseded, reason="E")
+    scribe.text("answer", "r", identity=SECOND, end=False).text("answer", "uno", identity=OTHER)
+    scribe.add(ev.FieldCorrected, OTHER, field="answer", text="dos")
+    scribe.add(ev.TokenEvent, SECOND, field="answer", token="ight", offset=1)
+    assert streamed(scribe.end().events, "content") == ("right\n\ndos", None)
 
 
 @pytest.mark.parametrize(("run", "message"), [("failed", "bad"), ("cancelled", "was cancelled")])

@@ -3,6 +3,7 @@
 * Reply fields are ``content``, one after the other with an empty line between. A typed one is the
   text that the model writes (mostly JSON), not a value. Other fields and thinking are
   ``reasoning_content``, as other servers of this API have it, if ``include_reasoning`` asks for it.
+  Where calls overlap, a field is sent once those that began before it are complete.
 * The text of a superseded attempt cannot be taken back. The new attempt goes on after what it has
   in common with the old one; where they differ, an ``error`` with code ``superseded`` ends the
   stream: wrong text is never continued. Neither are a field that is corrected to something else
@@ -47,8 +48,11 @@ class OpenAIFormat(ChatFormat):
         self._over = False
         self._text = ""  # what was sent of the reply, all its parts together
         self._before = ""  # the text of the reply's earlier parts
-        self._current: TextPart | None = None
-        self._reasoned: TextPart | None = None  # the last part that was sent as reasoning
+        self._current: TextPart | None = None  # the reply's first part that still grows
+        self._thoughts: list[TextPart] = []  # of which not all was sent as reasoning
+        self._thought = 0  # how many pieces of the first of them were
+        self._reasoned = False
+        self._withdrawing = False
 
     def resume(self) -> list[bytes]:
         self._send_first()
@@ -60,49 +64,88 @@ class OpenAIFormat(ChatFormat):
     def _send_first(self) -> None:
         self._send_delta(role="assistant", content="", refusal=None)
 
+    # Text is sent in the order in which its parts began, as a reply without ``stream`` has it: where
+    # calls overlap, what is behind a part that grows waits.
+
     def part_opened(self, part: TextPart) -> None:
         if part.reply:
-            if self._current is not None:
-                self._before += self._current.text + SEPARATOR
-            self._current = part
+            self._arrange()
+        elif self.options.include_reasoning:
+            self._thoughts.append(part)
 
     def part_grown(self, part: TextPart, text: str, missing: bool) -> None:
         if not part.reply:
-            self._send_reasoning(part, text)
+            self._send_reasoning()
         elif missing:
             self._break_off("text was lost on the way", "gap")
-        else:
-            self._send_rest(part, "superseded")
-
-    def _send_reasoning(self, part: TextPart, text: str) -> None:
-        if self.options.include_reasoning:
-            begins = self._reasoned is not None and self._reasoned is not part
-            self._reasoned = part
-            self._send_delta(reasoning_content=SEPARATOR + text if begins else text)
+        elif part is self._current:
+            self._send_rest("superseded")
 
     def part_closed(self, part: TextPart) -> None:
-        self._send_rest(part, "superseded")
+        if not self._withdrawing:
+            self._go_on()
+
+    def on_lm_superseded(self, event: ev.LMSuperseded) -> None:
+        self._withdrawing = True  # nothing is sent as if what is withdrawn counted
+        super().on_lm_superseded(event)
+        self._withdrawing = False
+        self._go_on()
 
     def parts_withdrawn(self, gone: Sequence[TextPart | ToolPart], reason: str) -> None:
-        if self._current in gone:
-            self._current = None
+        if self._thoughts and self._thoughts[0] in gone:
+            self._thought = 0
+        self._thoughts = [part for part in self._thoughts if part not in gone]
 
     def part_corrected(self, part: TextPart, text: str, value: Any) -> None:
         if part.reply:
-            self._current = self._current or part
-            self._send_rest(part, "corrected")
+            self._arrange()
+            self._send_rest("corrected")
 
-    def _send_rest(self, part: TextPart, code: str) -> None:
+    def _go_on(self) -> None:
+        self._arrange()
+        self._send_rest("superseded")
+        self._send_reasoning()
+
+    def _arrange(self) -> None:
+        """Find the part that is sent now: the first that grows."""
+        done: list[str] = []
+        self._current = None
+        for part in self.texts:
+            if part.reply:
+                if self.open.get(part.key) is part:
+                    self._current = part
+                    done.append("")
+                    break
+                done.append(part.text)
+        self._before = SEPARATOR.join(done)
+
+    @property
+    def _reply(self) -> str:
+        return self._before if self._current is None else self._before + self._current.text
+
+    def _send_rest(self, code: str) -> None:
         """Send what of the reply was not sent yet; fail if it is not what was sent."""
-        if part is not self._current:
-            return
-        text = self._before + part.text
+        text = self._reply
         if text.startswith(self._text):
             new, self._text = text[len(self._text) :], text
             if new:
                 self._send_delta(content=new)
-        elif code == "corrected" or not self._text.startswith(text):
+        elif not (self._text.startswith(text) and (self._current or code == "superseded")):
             self._break_off(f"the text sent so far was {code}", code)
+
+    def _send_reasoning(self) -> None:
+        while self._thoughts:
+            part = self._thoughts[0]
+            new, begins = "".join(part.pieces[self._thought :]), not self._thought
+            self._thought = len(part.pieces)
+            if new:
+                before = SEPARATOR if begins and self._reasoned else ""
+                self._reasoned = True
+                self._send_delta(reasoning_content=before + new)
+            if self.open.get(part.key) is part:
+                return
+            del self._thoughts[0]
+            self._thought = 0
 
     def on_refusal(self, event: ev.Refusal) -> None:
         self._send_delta(refusal=event.text)
@@ -112,10 +155,9 @@ class OpenAIFormat(ChatFormat):
             self._send_delta(annotations=[annotation(source, self._text)])
 
     def run_ended(self, end: ev.Totals) -> None:
-        text = self._before + (self._current.text if self._current is not None else "")
         if error := failure(end):
             self._finish(error)
-        elif text.removesuffix(SEPARATOR) != self._text.removesuffix(SEPARATOR):
+        elif self._reply != self._text:
             self._break_off("the text sent so far was superseded", "superseded")
         else:
             self._send_choice({}, finish_reason_of(self))
