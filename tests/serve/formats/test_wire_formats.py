@@ -10,6 +10,8 @@ import httpx
 import openai
 import pydantic
 import pytest
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types.chat import ChatCompletionChunk
 
 from serve.npm import ROOT, run_node
 from serve.runs import CALL, OTHER, RUNS, SECOND, Scribe, payloads, side_by_side
@@ -316,11 +318,12 @@ def test_openai_goes_on_behind_what_attempts_have_in_common():
             read_by_openai(told("openai", run))
 
 
-def whole(events, **options):
+def completed(events, **options):
+    """The answer to a request without ``stream``."""
     completion = ChatCompletion(RenderOptions(**options))
     for event in events:
         completion.feed(event)
-    return completion.answer()["choices"][0]["message"]
+    return openai.types.chat.ChatCompletion.model_validate(completion.answer())
 
 
 def streamed(events, name, **options):
@@ -350,7 +353,8 @@ def test_openai_never_ends_well_with_another_text_than_the_reply():
         events = side_by_side(seed)
         text, error = streamed(events, "content", text="answer")
         ended.append(error)
-        assert error or text == whole(events, text="answer")["content"], seed
+        reply = completed(events, text="answer").choices[0].message.content
+        assert error or text == reply, seed
     assert {*ended} == {None, "superseded", "corrected"}
 
 
@@ -392,27 +396,40 @@ def test_a_whole_completion_is_the_final_text():
         ("corrected", "None"),
         ("plain", "Machine learning"),
     ):
-        completion = ChatCompletion(RenderOptions(model="qa"))
-        for event in RUNS[run]():
-            completion.feed(event)
-        parsed = openai.types.chat.ChatCompletion.model_validate(completion.answer())
+        parsed = completed(RUNS[run](), model="qa")
         assert (parsed.choices[0].message.content, parsed.usage.total_tokens) == (text, 10)
 
 
-def test_a_whole_completion_has_refusals_and_sources_of_what_counts():
-    void, kept = (ev.Citation(text="right", url=f"https://example.org/{n}") for n in "ab")
+def put_together(events):
+    """The message that the package's own stream helper makes of the chunks."""
+    state = ChatCompletionStreamState()
+    for line in payloads(make_format("openai"), events)[:-1]:
+        state.handle_chunk(ChatCompletionChunk.model_validate_json(line))
+    return state.get_final_completion().choices[0].message
+
+
+def at_once(events):
+    return completed(events).choices[0].message
+
+
+@pytest.mark.parametrize("read", [put_together, at_once])
+def test_a_chat_has_refusals_and_sources_of_what_counts(read):
+    void, first, other = (ev.Citation(text="right", url=f"https://example.org/{n}") for n in "abc")
     scribe = Scribe().start().add(ev.Refusal, text="I will not.")
     scribe.add(ev.Citation, text=void.text, url=void.url).add(ev.LMSuperseded, reason="E")
-    scribe.add(ev.Citation, SECOND, text=kept.text, url=kept.url)
-    completion = ChatCompletion(RenderOptions())
-    for event in scribe.text("answer", "all right", identity=SECOND).end().events:
-        completion.feed(event)
-    message = (
-        openai.types.chat.ChatCompletion.model_validate(completion.answer()).choices[0].message
-    )
+    for kept in (first, other):
+        scribe.add(ev.Citation, SECOND, text=kept.text, url=kept.url)
+    message = read(scribe.text("answer", "all right", identity=SECOND).end().events)
     assert (message.content, message.refusal) == ("all right", None)
-    [note] = message.annotations
-    assert (note.url_citation.url, note.url_citation.start_index) == (kept.url, 4)
+    notes = [note.url_citation for note in message.annotations]
+    assert [note.url for note in notes] == [first.url, other.url]
+    assert {note.start_index for note in notes} == {4}
+
+
+@pytest.mark.parametrize("read", [put_together, at_once])
+def test_a_chat_has_the_whole_refusal(read):
+    scribe = Scribe().start().add(ev.Refusal, text="I will").add(ev.Refusal, text=" not.")
+    assert read(scribe.end().events).refusal == "I will not."
 
 
 # --- merged tokens --------------------------------------------------------------------------------

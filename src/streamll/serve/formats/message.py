@@ -28,7 +28,7 @@ from streamll.core.jsonable import plain
 from streamll.core.partials import MISSING, part_of
 from streamll.core.visitor import EventVisitor
 from streamll.serve.formats.base import OutputFormat, RenderOptions, to_json
-from streamll.serve.formats.parts import Key, TextPart, ToolPart, ValuePart, WrittenCall
+from streamll.serve.formats.parts import Aside, Key, TextPart, ToolPart, ValuePart, WrittenCall
 from streamll.serve.formats.values import is_json, read_json
 
 THINKING = ""  # the field name of thinking: no field can have it
@@ -57,6 +57,8 @@ class ChatFormat(EventVisitor, OutputFormat):
         self._latest: dict[Key, TextPart] = {}  # a call may think several times
         self.open: dict[Key, TextPart] = {}
         self.values: dict[Key, ValuePart] = {}
+        self.asides: list[Aside] = []
+        """Sources and refusals that count."""
         self._tools: dict[str, ToolPart] = {}  # by the model's call and by the program's
         self._structured: set[Key] = set()  # shown as values and not as text
         self.questions: dict[str, ev.Question] = {}
@@ -219,6 +221,7 @@ class ChatFormat(EventVisitor, OutputFormat):
                 self._finish_tool(tool, f"superseded: {event.reason}", failed=True)
                 del self._tools[call]
                 gone.append(tool)
+        self.asides = [each for each in self.asides if key_of(each.event, "")[:2] != attempt]
         if gone:
             self._withdraw(gone, event.reason)
 
@@ -381,10 +384,15 @@ class ChatFormat(EventVisitor, OutputFormat):
     # --- the rest -------------------------------------------------------------------------------
 
     def on_citation(self, event: ev.Citation) -> None:
-        self.cited(self._next_id(), event)
+        self.cited(self._aside(event), event)
 
     def on_refusal(self, event: ev.Refusal) -> None:
+        self._aside(event)
         self.noted("refusal", {"text": event.text})
+
+    def _aside(self, event: ev.Citation | ev.Refusal) -> str:
+        self.asides.append(Aside(self._next_id(), event))
+        return self.asides[-1].id
 
     def on_reply_part(self, event: ev.ReplyPart) -> None:
         self.noted("reply-part", own_data(event))

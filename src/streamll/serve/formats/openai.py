@@ -8,7 +8,9 @@
   in common with the old one; where they differ, an ``error`` with code ``superseded`` ends the
   stream: wrong text is never continued. Neither are a field that is corrected to something else
   (code ``corrected``) and one of which text was lost (``gap``).
-* A source with an address is an annotation, a refusal is ``refusal``.
+* A source with an address is an annotation, a refusal is ``refusal``. They come at the end, those of
+  superseded attempts left out; all annotations at once, since readers of deltas cannot join lists
+  whose elements have no ``index``.
 * Usage is null where any part of it is not known: the wire has no word for that.
 * A failed or cancelled run is ``{"error": {"message", "type", "code"}}``.
 * Who resumes gets a first chunk again, then what is missing. Frames have no ids: OpenAI's reader
@@ -147,19 +149,16 @@ class OpenAIFormat(ChatFormat):
             del self._thoughts[0]
             self._thought = 0
 
-    def on_refusal(self, event: ev.Refusal) -> None:
-        self._send_delta(refusal=event.text)
-
-    def cited(self, source_id: str, source: ev.Citation) -> None:
-        if source.url is not None:
-            self._send_delta(annotations=[annotation(source, self._text)])
-
     def run_ended(self, end: ev.Totals) -> None:
+        if refusal := refusal_of(self):
+            self._send_delta(refusal=refusal)
         if error := failure(end):
             self._finish(error)
         elif self._reply != self._text:
             self._break_off("the text sent so far was superseded", "superseded")
         else:
+            if sources := annotations_of(self, self._text):
+                self._send_delta(annotations=sources)
             self._send_choice({}, finish_reason_of(self))
             if self.options.include_usage:
                 self.send(completion(self, CHUNK, [], usage=usage_of(end)))
@@ -196,23 +195,6 @@ class ChatCompletion(ChatFormat):
 
     values_are_text: ClassVar[bool] = True
 
-    def __init__(self, options: RenderOptions) -> None:
-        super().__init__(options)
-        self._refusals: list[ev.Refusal] = []
-        self._sources: list[ev.Citation] = []
-
-    def on_refusal(self, event: ev.Refusal) -> None:
-        self._refusals.append(event)
-
-    def cited(self, source_id: str, source: ev.Citation) -> None:
-        self._sources.append(source)
-
-    def on_lm_superseded(self, event: ev.LMSuperseded) -> None:
-        super().on_lm_superseded(event)
-        gone = (event.call_id, event.attempt)
-        self._refusals = [e for e in self._refusals if (e.call_id, e.attempt) != gone]
-        self._sources = [e for e in self._sources if (e.call_id, e.attempt) != gone]
-
     @property
     def failure(self) -> dict[str, Any] | None:
         return failure(self.end)
@@ -225,8 +207,8 @@ class ChatCompletion(ChatFormat):
         message = {
             "role": "assistant",
             "content": text,
-            "refusal": "".join(each.text for each in self._refusals) or None,
-            "annotations": [annotation(each, text) for each in self._sources if each.url],
+            "refusal": refusal_of(self),
+            "annotations": annotations_of(self, text),
         }
         if self.options.include_reasoning:
             reasoning = SEPARATOR.join(part.text for part in self.texts if not part.reply)
@@ -285,9 +267,16 @@ def usage_of(totals: ev.Totals) -> dict[str, Any] | None:
     }
 
 
-def annotation(source: ev.Citation, text: str) -> dict[str, Any]:
-    """A source of a reply as an annotation of a chat's message."""
-    return {"type": "url_citation", "url_citation": url_citation(source, text)}
+def refusal_of(form: ChatFormat) -> str | None:
+    events = [each.event for each in form.asides]
+    return "".join(each.text for each in events if isinstance(each, ev.Refusal)) or None
+
+
+def annotations_of(form: ChatFormat, text: str) -> list[dict[str, Any]]:
+    """The reply's sources, as far as they have an address."""
+    events = [each.event for each in form.asides]
+    sources = [each for each in events if isinstance(each, ev.Citation) and each.url]
+    return [{"type": "url_citation", "url_citation": url_citation(s, text)} for s in sources]
 
 
 def url_citation(source: ev.Citation, text: str) -> dict[str, Any]:

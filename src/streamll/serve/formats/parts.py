@@ -52,6 +52,13 @@ class ToolPart(msgspec.Struct, eq=False):
         return "".join(self.pieces)
 
 
+class Aside(msgspec.Struct, eq=False):
+    """A source or a refusal, which is told whole."""
+
+    id: str
+    event: ev.Citation | ev.Refusal
+
+
 class WrittenCall(msgspec.Struct, eq=False):
     """A tool call that the model writes into fields: a name, and arguments."""
 
