@@ -11,7 +11,7 @@ from profiles import THOROUGH
 
 from serve.formats.test_wire_formats import SHOWN_PARTS, sse
 from serve.npm import OLDEST_AI, ai_packages, run_node
-from serve.runs import CALL, OTHER, ROOT, RUNS, SECOND, TOOL, Scribe, payloads
+from serve.runs import CALL, OTHER, ROOT, RUNS, SECOND, TOOL, Scribe, payloads, side_by_side
 from streamll.core import events as ev
 from streamll.serve.formats import RenderOptions, make_format
 from streamll.serve.formats.vercel import usage_of
@@ -156,6 +156,19 @@ def test_what_counts_not_is_out_of_the_message_of_version_7(answers, story):
     kinds = {part["type"] for part in parts}
     assert not kinds & {"data-superseded", "data-corrected"}
     assert essence(parts) == essence(answers["7", "vercel-7", story]["shown"])
+
+
+def test_version_7_shows_the_same_where_calls_that_overlap_have_several_steps():
+    """What is withdrawn or corrected may have begun in a step that is not the client's any more."""
+    shown = {}
+    for package, form in (("6", "vercel"), ("7", "vercel-7")):
+        given = {}
+        for seed in range(100):
+            made = make_format(form, RenderOptions(text="answer"))
+            given[str(seed)] = sse(payloads(made, side_by_side(seed)))
+        read = run_node(USE_CHAT + SHOWN_PARTS + ASK, given, place=ai_packages(package))
+        shown[package] = {seed: essence(answer["shown"]) for seed, answer in read.items()}
+    assert shown["7"] == shown["6"]
 
 
 def test_each_turn_is_a_step(answers):

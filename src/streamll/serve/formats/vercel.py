@@ -37,7 +37,8 @@
 ``vercel-5``  from 5.0.92: ``finishReason``; tools are ``dynamic``, since no page declares them
 ``vercel-6``  from 6.0.0: the same, and approvals of tools
 ``vercel-7``  from 7.0.70: ``abort`` has a reason, and ``reset-step`` takes superseded and corrected
-              parts out of the message, which then needs no ``data-superseded``
+              parts out of the message, which then needs no ``data-superseded``, except for parts
+              of an earlier step, where calls overlap
 ============  ==================================================================================
 """
 
@@ -245,10 +246,12 @@ class VercelFormat(ChatFormat):
     def parts_withdrawn(self, gone: Sequence[TextPart | ToolPart], reason: str) -> None:
         parts = {"parts": [each.id for each in gone], "reason": reason}
         self._send_data("superseded", parts, gone[0].id)
+        self._step[f"superseded:{gone[0].id}"] = self._sent[-1]
 
     def part_corrected(self, part: TextPart, text: str, value: Any) -> None:
         right = {"part": part.id, "field": part.field, "text": text, "value": value}
         self._send_data("corrected", right, part.id)
+        self._step[f"corrected:{part.id}"] = self._sent[-1]
 
     # --- tools ------------------------------------------------------------------------------------
 
@@ -412,10 +415,12 @@ class Vercel7Format(VercelFormat):
             super().value_withdrawn(part)
 
     def parts_withdrawn(self, gone: Sequence[TextPart | ToolPart], reason: str) -> None:
-        if beyond := [part for part in gone if part.id not in self._step]:
-            super().parts_withdrawn(beyond, reason)
-        if here := [part.id for part in gone if part.id in self._step]:
+        here = [part.id for part in gone if part.id in self._step]
+        beyond = [part for part in gone if part.id not in self._step]
+        if here:
             self._reset_step(here)
+        if beyond:  # behind that, which would empty the step of it
+            super().parts_withdrawn(beyond, reason)
 
     def part_corrected(self, part: TextPart, text: str, value: Any) -> None:
         if part.id in self._step:
