@@ -353,6 +353,17 @@ def two_tools():
     return scribe.end().events
 
 
+def cited_again():
+    """An attempt that cites a source and refuses, and one that cites another and answers."""
+    scribe = Scribe().start().text("answer", "wro", end=False)
+    scribe.add(ev.Citation, text="t", title="Void", url="https://example.org/void")
+    scribe.add(ev.Citation, text="void").add(ev.Refusal, text="no")
+    scribe.add(ev.FieldEnd, field="answer", length=3, complete=False)
+    scribe.add(ev.LMSuperseded, reason="AdapterParseError")
+    scribe.text("answer", "right", identity=SECOND)
+    return scribe.add(ev.Citation, SECOND, text="t", url="https://example.org/a").end().events
+
+
 def failed():
     scribe = (
         Scribe()
@@ -372,7 +383,7 @@ def cancelled():
 RUNS = {
     make.__name__: make
     for make in (plain, reasoned, superseded, superseded_in_the_middle, superseded_thinking, superseded_thoughts, superseded_tools, corrected, tools, everything,
-                 typed, typed_names, typed_superseded, typed_overlapping, typed_at_last, typed_repaired, agent, candidates, waited, two_tools, failed, cancelled)
+                 typed, typed_names, typed_superseded, typed_overlapping, typed_at_last, typed_repaired, agent, candidates, waited, two_tools, cited_again, failed, cancelled)
 }  # fmt: skip
 
 

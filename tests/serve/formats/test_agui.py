@@ -121,6 +121,15 @@ def test_messages_say_which_field_of_which_predictor_they_are():
     ]
 
 
+def test_sources_and_refusals_of_a_superseded_attempt_are_named():
+    told = [(each["name"], each["value"]) for each in only(objects("cited_again"), "CUSTOM")]
+    kinds = [name for name, _ in told]
+    assert kinds == ["citation", "citation", "refusal", "superseded", "citation"]
+    assert told[3][1]["ids"] == [value["id"] for _, value in told[:3]]
+    assert told[4][1]["id"] not in told[3][1]["ids"]
+    assert told[4][1]["url"] == "https://example.org/a"
+
+
 # --- how a run ends -------------------------------------------------------------------------------
 
 

@@ -271,6 +271,15 @@ def test_sources_and_files_are_parts(answers):
         )
 
 
+@pytest.mark.parametrize(("package", "form"), READERS)
+def test_sources_and_refusals_of_a_superseded_attempt_are_not_shown(answers, package, form):
+    answer = answers[package, form, "cited_again"]
+    parts = answer["message"]["parts"] if form == "vercel-7" else answer["shown"]
+    kept = [part for part in parts if part["type"] != "step-start"]
+    assert [part["type"] for part in kept] == ["text", "source-url"]
+    assert (kept[0]["text"], kept[1]["url"]) == ("right", "https://example.org/a")
+
+
 @pytest.mark.parametrize(
     ("event", "kind"),
     [

@@ -14,7 +14,9 @@
   where a snapshot has none.
 * An LM call that waits, for a retry or a free connection, is an activity of type ``waiting``, with
   ``{reason, delay, predictor, state}``; ``state`` is ``waiting``, then ``over``.
-* A module or a trace is a step; a status, a citation, a loss or a custom event is ``CUSTOM``.
+* A module or a trace is a step; a status, a citation, a refusal, a loss or a custom event is
+  ``CUSTOM``. Citations and refusals have an ``id``: those of a superseded attempt are the ``ids`` of
+  a ``CUSTOM`` event ``superseded``.
 * Everything open ends before ``RUN_FINISHED`` or ``RUN_ERROR``, which have the run's ``usage``. The
   ``result`` of a run is its outputs where they were asked for, else its reply by field.
 * A cancelled run finishes with the ``outcome`` ``cancelled``. Clients from before 1.0 take that for
@@ -39,7 +41,7 @@ from streamll.core.events import Event
 from streamll.core.jsonable import plain
 from streamll.serve.formats.base import RenderOptions, given, to_json
 from streamll.serve.formats.message import ChatFormat
-from streamll.serve.formats.parts import TextPart, ToolPart, ValuePart
+from streamll.serve.formats.parts import Aside, Part, TextPart, ToolPart, ValuePart
 from streamll.serve.formats.questions import interrupt, outcome, shown
 from streamll.serve.formats.values import AGUIState, Operation
 
@@ -213,7 +215,11 @@ class AGUIFormat(ChatFormat):
 
     def cited(self, source_id: str, source: ev.Citation) -> None:
         value = given(text=source.text, title=source.title, url=source.url)
-        self.say("CUSTOM", name="citation", value=value)
+        self.say("CUSTOM", name="citation", value={"id": source_id, **value})
+
+    def refused(self, refusal_id: str, refusal: ev.Refusal) -> None:
+        value = {"id": refusal_id, "text": refusal.text}
+        self.say("CUSTOM", name="refusal", value=value)
 
     def noted(self, name: str, value: Any, *, transient: bool = False) -> None:
         self.say("CUSTOM", name=name, value=value)
@@ -241,11 +247,13 @@ class AGUIFormat(ChatFormat):
             self.say("REASONING_MESSAGE_END", messageId=part.id)
             self.say("REASONING_END", messageId=part.id)
 
-    def parts_withdrawn(self, gone: Sequence[TextPart | ToolPart], reason: str) -> None:
+    def parts_withdrawn(self, gone: Sequence[Part], reason: str) -> None:
         for part in gone:
             if isinstance(part, TextPart) and not part.reply:
                 self._withdrawn_reasoning = part.id
-        self._snapshot_due = True
+        if asides := [part.id for part in gone if isinstance(part, Aside)]:
+            self.say("CUSTOM", name="superseded", value={"ids": asides, "reason": reason})
+        self._snapshot_due = self._snapshot_due or len(asides) < len(gone)
 
     def part_corrected(self, part: TextPart, text: str, value: Any) -> None:
         self._snapshot_due = True

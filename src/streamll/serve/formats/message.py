@@ -4,7 +4,8 @@
   with its first character.
 * A field that holds a list or an object is a value and not text: the JSON it is written in is not
   shown. Any other typed field is both. With ``values_are_text`` everything is text.
-* A superseded attempt withdraws its parts and values; a corrected field corrects its part.
+* A superseded attempt withdraws its parts and values, its sources and refusals; a corrected field
+  corrects its part.
 * Of ``n`` completions only the first is shown.
 * A tool that the model called and the program then runs is one tool call: the program's
   ``tool.start`` takes the oldest call of that name that none has taken yet.
@@ -28,7 +29,15 @@ from streamll.core.jsonable import plain
 from streamll.core.partials import MISSING, part_of
 from streamll.core.visitor import EventVisitor
 from streamll.serve.formats.base import OutputFormat, RenderOptions, to_json
-from streamll.serve.formats.parts import Aside, Key, TextPart, ToolPart, ValuePart, WrittenCall
+from streamll.serve.formats.parts import (
+    Aside,
+    Key,
+    Part,
+    TextPart,
+    ToolPart,
+    ValuePart,
+    WrittenCall,
+)
 from streamll.serve.formats.values import is_json, read_json
 
 THINKING = ""  # the field name of thinking: no field can have it
@@ -212,7 +221,7 @@ class ChatFormat(EventVisitor, OutputFormat):
         for part in texts:
             self._close(part.key)
             self._latest.pop(part.key, None)
-        gone: list[TextPart | ToolPart] = [*texts]
+        gone: list[Part] = [*texts]
         for key in [key for key in self.values if key[:2] == attempt]:
             self.value_withdrawn(self.values.pop(key))
         for call, tool in list(self._tools.items()):
@@ -221,13 +230,15 @@ class ChatFormat(EventVisitor, OutputFormat):
                 self._finish_tool(tool, f"superseded: {event.reason}", failed=True)
                 del self._tools[call]
                 gone.append(tool)
-        self.asides = [each for each in self.asides if key_of(each.event, "")[:2] != attempt]
+        asides = [a for a in self.asides if (a.event.call_id, a.event.attempt) == attempt]
+        self.asides = [each for each in self.asides if each not in asides]
+        gone += asides
         if gone:
             self._withdraw(gone, event.reason)
 
-    def _withdraw(self, gone: Sequence[TextPart | ToolPart], reason: str) -> None:
+    def _withdraw(self, gone: Sequence[Part], reason: str) -> None:
         for part in gone:
-            del self.message[part.id]
+            self.message.pop(part.id, None)
         self.parts_withdrawn(gone, reason)
 
     # --- values -------------------------------------------------------------------------------
@@ -387,8 +398,7 @@ class ChatFormat(EventVisitor, OutputFormat):
         self.cited(self._aside(event), event)
 
     def on_refusal(self, event: ev.Refusal) -> None:
-        self._aside(event)
-        self.noted("refusal", {"text": event.text})
+        self.refused(self._aside(event), event)
 
     def _aside(self, event: ev.Citation | ev.Refusal) -> str:
         self.asides.append(Aside(self._next_id(), event))
@@ -431,7 +441,7 @@ class ChatFormat(EventVisitor, OutputFormat):
     def part_closed(self, part: TextPart) -> None: ...
     def part_corrected(self, part: TextPart, text: str, value: Any) -> None: ...
     # they no longer belong to the message
-    def parts_withdrawn(self, gone: Sequence[TextPart | ToolPart], reason: str) -> None: ...
+    def parts_withdrawn(self, gone: Sequence[Part], reason: str) -> None: ...
     def tool_opened(self, tool: ToolPart) -> None: ...
     def tool_input_grown(self, tool: ToolPart, text: str) -> None: ...
     # its arguments are others than those told so far
@@ -445,6 +455,7 @@ class ChatFormat(EventVisitor, OutputFormat):
     # another attempt may write it again
     def value_withdrawn(self, part: ValuePart) -> None: ...
     def cited(self, source_id: str, source: ev.Citation) -> None: ...
+    def refused(self, refusal_id: str, refusal: ev.Refusal) -> None: ...
     # a status, a custom event, or a loss; ``transient`` ones are not kept in the message
     def noted(self, name: str, value: Any, *, transient: bool = False) -> None: ...
     # ``tool``: the call that is to be allowed, or asks something else

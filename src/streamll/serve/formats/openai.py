@@ -30,7 +30,7 @@ from streamll.core import events as ev
 from streamll.core.usage import COUNTS
 from streamll.serve.formats.base import RenderOptions, given, to_json
 from streamll.serve.formats.message import ChatFormat
-from streamll.serve.formats.parts import TextPart, ToolPart
+from streamll.serve.formats.parts import Part, TextPart
 from streamll.serve.formats.vercel import DONE
 
 FINISH_REASONS = {"length": "length", "content_filter": "content_filter"}
@@ -93,7 +93,7 @@ class OpenAIFormat(ChatFormat):
         self._withdrawing = False
         self._go_on()
 
-    def parts_withdrawn(self, gone: Sequence[TextPart | ToolPart], reason: str) -> None:
+    def parts_withdrawn(self, gone: Sequence[Part], reason: str) -> None:
         if self._thoughts and self._thoughts[0] in gone:
             self._thought = 0
         self._thoughts = [part for part in self._thoughts if part not in gone]

@@ -28,7 +28,7 @@ from streamll.serve.formats.base import RenderOptions
 from streamll.serve.formats.message import THINKING, WRITTEN, ChatFormat, key_of
 from streamll.serve.formats.openai import obfuscation, url_citation
 from streamll.serve.formats.output_items import REFUSAL, OutputItem, arguments_of
-from streamll.serve.formats.parts import TextPart, ToolPart
+from streamll.serve.formats.parts import Part, TextPart, ToolPart
 
 INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Finish reasons of a model that did not get to say all, in this API's words."""
@@ -196,7 +196,7 @@ class ResponsesFormat(ChatFormat):
         self._uncited = [each for each in self._uncited if _attempt(each) != self._withdrawing]
         self._withdrawing = None
 
-    def parts_withdrawn(self, gone: Sequence[TextPart | ToolPart], reason: str) -> None:
+    def parts_withdrawn(self, gone: Sequence[Part], reason: str) -> None:
         for part in gone:
             if (item := self._items.get(part.id)) is not None:
                 item.withdrawn, item.status = True, "incomplete"

@@ -59,6 +59,9 @@ class Aside(msgspec.Struct, eq=False):
     event: ev.Citation | ev.Refusal
 
 
+Part = TextPart | ToolPart | Aside
+
+
 class WrittenCall(msgspec.Struct, eq=False):
     """A tool call that the model writes into fields: a name, and arguments."""
 

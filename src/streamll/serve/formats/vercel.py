@@ -12,8 +12,8 @@
   from the run's end on ``model`` (the last one called), ``usage`` (tokens), ``cost`` (US dollars),
   ``duration`` and ``timeToFirstToken`` (seconds), and ``finishReason``.
 * The parts of a superseded attempt end; ``data-superseded`` lists those not to be shown. Each text
-  part has its name in ``providerMetadata.streamll.part``, a tool call's name is its id. Values are
-  null until the next attempt.
+  part has its name in ``providerMetadata.streamll.part``, the name of a tool call, a source or a
+  refusal is its id. Values are null until the next attempt.
 * ``data-corrected`` has the right text for the part it names; ``data-status`` is transient.
 * A citation is a ``source-url`` or ``source-document`` with the cited text as
   ``providerMetadata.streamll.text``, and without URL and title ``data-citation``; an image or file of the reply is a ``file``, if it has a URL
@@ -56,7 +56,7 @@ from streamll.core import events as ev
 from streamll.core.events import NOTHING, Event
 from streamll.serve.formats.base import RenderOptions, given, to_json
 from streamll.serve.formats.message import ChatFormat, key_of
-from streamll.serve.formats.parts import Key, TextPart, ToolPart, ValuePart
+from streamll.serve.formats.parts import Key, Part, TextPart, ToolPart, ValuePart
 from streamll.serve.formats.questions import public_id, shown
 from streamll.serve.formats.values import ValueThrottle
 
@@ -243,7 +243,7 @@ class VercelFormat(ChatFormat):
     def part_closed(self, part: TextPart) -> None:
         self.say(f"{_kind(part)}-end", id=part.id)
 
-    def parts_withdrawn(self, gone: Sequence[TextPart | ToolPart], reason: str) -> None:
+    def parts_withdrawn(self, gone: Sequence[Part], reason: str) -> None:
         parts = {"parts": [each.id for each in gone], "reason": reason}
         self._send_data("superseded", parts, gone[0].id)
         self._step[f"superseded:{gone[0].id}"] = self._sent[-1]
@@ -357,6 +357,10 @@ class VercelFormat(ChatFormat):
             self.say("source-document", sourceId=source_id, **document, **quoted)
         self._step[source_id] = self._sent[-1]
 
+    def refused(self, refusal_id: str, refusal: ev.Refusal) -> None:
+        self._send_data("refusal", {"text": refusal.text}, refusal_id)
+        self._step[refusal_id] = self._sent[-1]
+
     def on_reply_part(self, event: ev.ReplyPart) -> None:
         if event.url is None or not has_scheme(event.url, FILES):
             super().on_reply_part(event)
@@ -414,7 +418,7 @@ class Vercel7Format(VercelFormat):
         else:
             super().value_withdrawn(part)
 
-    def parts_withdrawn(self, gone: Sequence[TextPart | ToolPart], reason: str) -> None:
+    def parts_withdrawn(self, gone: Sequence[Part], reason: str) -> None:
         here = [part.id for part in gone if part.id in self._step]
         beyond = [part for part in gone if part.id not in self._step]
         if here:
