@@ -14,6 +14,7 @@ import pytest
 
 import streamll
 import streamll.guards
+from serve.npm import run_node
 from streamll.core.errors import ConfigurationError, NobodyToAsk, WrongAnswer
 from streamll.core.ordering import OrderCheck
 
@@ -236,6 +237,35 @@ def test_true_is_a_change_of_one():
     for on, of in [(1, [1, 2]), (True, [1, True])]:
         run(Sets(), {"allow": True, "arguments": {"object": {"on": on, "of": of}}})
         assert repr(got.pop()) == repr({"on": on, "of": of})
+
+
+NUMBERS = [
+    1234567890123456789, -(2**53) - 1, 10**20 + 1, 10**22 + 1, 3.0, -0.0, 1e16, 1e21, 1e-7, 0.1 + 0.2, 5, 10**400,
+    float("inf"), float("nan"),
+]  # fmt: skip
+
+
+def in_a_page(value):
+    """The value as a page sends it that does nothing but read and write it."""
+    text = msgspec.json.encode(value).decode()
+    echo = "import fs from 'fs'; console.log(JSON.stringify(JSON.parse(JSON.parse(fs.readFileSync(0)))))"
+    return run_node(echo, text)
+
+
+def test_numbers_that_a_page_writes_otherwise_are_not_changed():
+    got = []
+
+    class Sets(dspy.Module):
+        def forward(self, **_):
+            streamll.approve(got.append)({"ids": NUMBERS, "of": NUMBERS[0]})
+
+    back = in_a_page({"ids": NUMBERS, "of": NUMBERS[0]})
+    assert repr(back["ids"]) != repr(NUMBERS)
+    run(Sets(), {"allow": True, "arguments": {"object": back}})
+    run(Sets(), {"allow": True, "arguments": {"object": {**back, "of": NUMBERS[0] + 1}}})
+    same, edited = got
+    assert repr(same) == repr({"ids": NUMBERS, "of": NUMBERS[0]})
+    assert repr(edited) == repr({"ids": NUMBERS, "of": NUMBERS[0] + 1})
 
 
 def test_where_nobody_can_be_asked():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from streamll.asking.answers import PLACE, AnswerType, validated
@@ -18,6 +20,9 @@ from streamll.core.errors import ConfigurationError
 from streamll.core.events import Event, Question
 from streamll.core.jsonable import plain
 from streamll.flow.waiting import on_event_loop
+
+EXPONENT = 1e21
+"""From here on JavaScript writes a number with an exponent."""
 
 
 class Decision(NamedTuple):
@@ -207,9 +212,29 @@ def _merged(edited: Any, shown: Any, own: Any) -> Any:
     return edited
 
 
-def _is_same(one: Any, other: Any) -> bool:
-    """Whether both are the same JSON, of which 1 and true are not."""
-    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+def _is_same(one: Any, shown: Any) -> bool:
+    """Whether one is the JSON that was shown, or what a page makes of that; 1 and true are not the same."""
+    said = json.dumps(one, sort_keys=True)
+    return any(said == json.dumps(v, sort_keys=True) for v in (shown, _as_in_javascript(shown)))
+
+
+def _as_in_javascript(value: Any) -> Any:
+    """The JSON as JavaScript writes it once it has read it: there 3.0 is 3, and 2**53 + 1 is 2**53."""
+    if isinstance(value, dict):
+        return {key: _as_in_javascript(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_as_in_javascript(each) for each in value]
+    if type(value) not in (int, float):
+        return value
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        return None  # JSON has no word for it
+    if number.is_integer() and abs(number) < EXPONENT:
+        return int(Decimal(repr(number)))  # the fewest digits that tell it apart, then zeros
+    return number
 
 
 def _refusal(tool: str, decision: Decision) -> str:
