@@ -25,7 +25,7 @@ class PatchSite(NamedTuple):
 
     module: str
     owner: str | None
-    """The class in ``module``; ``None`` for an attribute of the module itself."""
+    """The class in ``module``, by its qualified name; ``None`` for an attribute of the module itself."""
     name: str
     wrapper: Callable[[Any], Any]
     """Makes the replacement from the original; returns the original where none is needed."""
@@ -50,7 +50,9 @@ class PatchSite(NamedTuple):
             module = sys.modules.get(self.module) or importlib.import_module(self.module)
         except ImportError:
             return None
-        owner = module if self.owner is None else getattr(module, self.owner, None)
+        owner: Any = module
+        for name in self.owner.split(".") if self.owner is not None else ():
+            owner = getattr(owner, name, None)
         return owner if self.added or hasattr(owner, self.name) else None
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import copy
 import datetime as dt
+import inspect
 import json
-from typing import Any
+from typing import Any, get_type_hints
 
 import dspy
 import msgspec
@@ -276,3 +277,141 @@ def test_where_nobody_can_be_asked():
     assert streamll.approve(send_mail, default=True)("ada") == "sent to ada"
     with pytest.raises(ConfigurationError, match="dspy.Tool or a function"):
         streamll.approve("send_mail")
+
+
+def test_a_tool_that_asks_by_itself_is_asked_about_once(agent):
+    """``when`` is the tool's own condition: who names it in ``instrument`` wants to be asked each time."""
+    program = agent(streamll.approve(send_mail, when=lambda **_: False, show=False))
+    streamll.instrument(program, approve=["send_mail"], sinks=[])
+    seen, _ = run(program, answer=True)
+    asked = [event for event in seen if event.event_type == "question"]
+    assert [(event.tool, event.arguments) for event in asked] == [("send_mail", None)]
+    assert len(sent) == 1
+
+
+TOOLS = {
+    "a list": lambda: [dspy.Tool(send_mail)],
+    "tools by name": lambda: {"send_mail": dspy.Tool(send_mail)},
+    "functions by name": lambda: {"send_mail": send_mail},
+    "the caller's own": lambda: None,
+    "some that ask": lambda: [dspy.Tool(streamll.approve(send_mail))],
+}
+
+
+@pytest.mark.parametrize("given", TOOLS)
+@pytest.mark.parametrize("names", ["*", ["send_mail"], ["another"], []], ids=str)
+def test_a_tool_that_a_program_executes_itself(given, names):
+    call = dspy.ToolCalls.ToolCall(name="send_mail", args={"to": "ada"})
+
+    class Executes(dspy.Module):
+        def forward(self, **_):
+            return call.execute(TOOLS[given]())
+
+    program = streamll.instrument(Executes(), approve=names, sinks=[])
+    seen, value = run(program, {"allow": False, "reason": "No."})
+    asked = [event.tool for event in seen if event.event_type == "question"]
+    asks = names in ("*", ["send_mail"]) or given == "some that ask"
+    assert asked == (["send_mail"] if asks else [])
+    assert sent == ([] if asks else [("ada", 1, None)])
+    assert value == ("The call of send_mail was refused: No." if asks else "sent to ada")
+
+
+def test_executing_a_tool_that_is_not_there():
+    class Executes(dspy.Module):
+        def forward(self, name):
+            return dspy.ToolCalls.ToolCall(name=name, args={}).execute()
+
+    program = streamll.instrument(Executes(), approve="*", sinks=[])
+    with pytest.raises(ValueError, match="'nothing' not found"):
+        program(name="nothing")
+
+
+class Interpreter:
+    """One without a sandbox."""
+
+    def __init__(self):
+        self.tools = {}
+        self.names = {}
+
+    def start(self): ...
+
+    def execute(self, code, variables=None):
+        exec(code, self.names)
+        return ""
+
+    __call__ = execute  # before DSPy 3.3
+
+    def shutdown(self): ...
+
+
+def code_act(tool):
+    """A ``CodeAct`` of whatever DSPy."""
+    try:
+        return dspy.CodeAct("question -> answer", tools=[tool], interpreter_factory=Interpreter)
+    except TypeError:  # before 3.4
+        return dspy.CodeAct("question -> answer", tools=[tool], interpreter=Interpreter())
+
+
+def echo(text: str) -> str:
+    """Return the text."""
+    return text
+
+
+@pytest.mark.filterwarnings("ignore:CodeAct is deprecated")
+@pytest.mark.parametrize("where", ["approve", "instrument", "neither"])
+def test_an_agent_that_runs_the_source_of_its_tools_cannot_ask(practice, where):
+    dspy.configure(lm=practice.lm())
+    practice.script(
+        {"generated_code": "```python\necho('x')\n```", "finished": "True"},
+        {"reasoning": "x", "answer": "done"},
+    )
+    program = code_act(streamll.approve(echo) if where == "approve" else echo)
+    if where == "neither":
+        _, value = run(program, answer=False)
+        assert value.answer == "done"
+        return
+    if where == "instrument":
+        streamll.instrument(program, approve=["echo"], sinks=[])
+    with pytest.raises(ConfigurationError, match=r"before a call of 'echo'.*dspy\.ReAct"):
+        run(program, answer=False)
+    assert practice.requests == []
+
+
+def test_nobody_finds_the_source_of_a_tool_that_asks():
+    """Without capture, or in an agent of another's, an interpreter would run it without asking."""
+    with pytest.raises(TypeError):
+        inspect.getsource(streamll.approve(send_mail))
+    asks = streamll.approve(send_mail)
+    assert inspect.signature(asks) == inspect.signature(send_mail)
+    assert get_type_hints(asks) == get_type_hints(send_mail)
+
+
+class Holds(dspy.Module):
+    """Holds its agent, and may make others."""
+
+    def __init__(self):
+        super().__init__()
+        self.agent = dspy.ReAct("question -> answer", tools=[send_mail])
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["send_mial"], r"Holds has no tool 'send_mial'.*send_mail, finish.*mean 'send_mail'"),
+        (["Send_Mail"], "mean 'send_mail'"),
+        ([send_mail], "such as 'send_mail'"),
+        ([dspy.Tool(send_mail)], "such as 'send_mail'"),
+        (True, "names of tools"),
+    ],
+)
+def test_names_that_are_no_tools(names, says):
+    with pytest.raises(ConfigurationError, match=says):
+        streamll.instrument(Holds(), approve=names)
+
+
+def test_a_name_that_may_be_a_tool_of_elsewhere_is_logged(caplog):
+    streamll.instrument(Holds(), approve=["send_mail", "pay"])
+    assert "Holds has no tool 'pay' to approve" in caplog.text
+    caplog.clear()
+    streamll.instrument(dspy.Predict("question -> answer"), approve=["send_mial"])
+    assert caplog.text == ""

@@ -50,6 +50,9 @@ def approve(
     What comes back as the question showed it is not changed: a page may send all of them, and guards may have masked some.
     A refusal is the tool's result, so that an agent goes on with it.
 
+    ``dspy.CodeAct`` does not call its tools: it runs their source in an interpreter. There a tool cannot ask, and the
+    agent's calls raise ``ConfigurationError``; ``dspy.ReAct`` calls them.
+
     Args:
         tool: a ``dspy.Tool``, or a function, which may be async; the same kind is returned.
         when: called with the tool's arguments, by name; the tool is called without asking where the result is
@@ -71,6 +74,20 @@ def approve(
     if isinstance(tool, type) or not callable(tool):
         raise ConfigurationError(f"approve takes a dspy.Tool or a function, not {tool!r}")
     return question.before(tool, dspy.Tool(tool))
+
+
+def approve_each(tool: Any) -> Any:
+    """``approve(tool)`` of a ``dspy.Tool``. One that asks by itself does so in its own way, but before each call."""
+    asking = getattr(tool.func, "__wrapped__", None)
+    if not isinstance(asking, _AskingFunction):
+        return approve(tool)
+    each = asking.question._replace(when=None)
+    return tool.model_copy(update={"func": each.before(asking.function, tool)})
+
+
+def asks(function: Any) -> bool:
+    """Whether ``approve`` has made this function."""
+    return isinstance(getattr(function, "__wrapped__", None), _AskingFunction)
 
 
 class _Approval(NamedTuple):
@@ -111,7 +128,9 @@ class _Approval(NamedTuple):
                 return _refusal(tool.name, decision)
             return function(*_change(bound, decision).args, **bound.kwargs)
 
-        return approved_async if inspect.iscoroutinefunction(function) else approved
+        asking = approved_async if inspect.iscoroutinefunction(function) else approved
+        vars(asking).update(__signature__=signature, __wrapped__=_AskingFunction(self, function))
+        return asking
 
     def _asked(
         self, tool: Any, bound: inspect.BoundArguments
@@ -125,6 +144,19 @@ class _Approval(NamedTuple):
             text=f"Allow {tool.name}?", to=self.to, tool=tool.name,
             arguments=plain(arguments) if self.show else None,
         )  # fmt: skip
+
+
+class _AskingFunction:
+    """What an approved function says that it wraps: of ``function`` its type hints alone can be found.
+
+    Not ``function`` itself: whoever looks for the source, such as ``dspy.CodeAct``, which runs that in an interpreter,
+    would find one that asks nobody.
+    """
+
+    def __init__(self, question: _Approval, function: Callable[..., Any]) -> None:
+        self.question = question
+        self.function = function
+        self.__globals__ = getattr(inspect.unwrap(function), "__globals__", {})
 
 
 class _Approvals(AnswerType):

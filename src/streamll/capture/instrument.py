@@ -77,7 +77,8 @@ def instrument(
         status: a ``StatusMessageProvider``, streamll's or DSPy's, whose messages become ``status``
             events.
         approve: names of tools that ask a person before each call, or ``"*"`` for all: as if each was
-            ``streamll.approve(tool)``. For agents whose tools one does not make.
+            ``streamll.approve(tool)``. For agents whose tools one does not make; of one that is ``approve(tool)`` each
+            call is asked about once.
         guards: what no event of the calls may show, of ``streamll.guards``, besides those of
             ``configure``. A call that one of them stops raises ``GuardStopped``.
 
@@ -87,14 +88,15 @@ def instrument(
         UnknownFieldError: for a name in ``fields``, or in those of a guard, that no predictor has; for
             a class at the first call.
         ConfigurationError: ``on_token`` cannot be called, or is a coroutine function; for a class
-            and the name of a method at the first call. Or what is no guard.
+            and the name of a method at the first call. Or what is no guard. Or ``approve`` has what is no name,
+            or, for a class at the first call, a misspelt one; one of no tool that the modules hold is logged.
     """
     capture = CaptureOptions(
         selection=_selection(fields, stream_fields),
         sinks=None if sinks is None else checked_sinks(sinks),
         on_token=None if on_token is None else token_hook(on_token),
         statuses=None if status is None else Statuses(status),
-        approve=frozenset([approve] if isinstance(approve, str) else approve),
+        approve=_names_of_tools(approve),
         guards=checked_guards(guards),
     )
     if target is None:
@@ -109,6 +111,21 @@ def _selection(
     if len(given) > 1 and given[0].listed() != given[1].listed():
         raise TypeError("instrument got different fields= and stream_fields=; they mean the same")
     return given[0] if given else None
+
+
+def _names_of_tools(approve: Any) -> frozenset[str]:
+    if isinstance(approve, str):
+        return frozenset([approve])
+    if not isinstance(approve, Iterable):
+        raise ConfigurationError(f"approve takes names of tools, or '*' for all, not {approve!r}")
+    names = list(approve)
+    for name in names:
+        if not isinstance(name, str):
+            likely = getattr(name, "name", getattr(name, "__name__", "…"))
+            raise ConfigurationError(
+                f"approve takes names of tools, such as {likely!r}, not {name!r}"
+            )
+    return frozenset(names)
 
 
 def _declare(target: Any, capture: CaptureOptions) -> Any:

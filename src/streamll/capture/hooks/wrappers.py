@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from streamll.asking.approve import approve
+import dspy
+
+from streamll.asking.approve import approve_each, asks
 from streamll.capture.hooks.callbacks import CALLBACK
 from streamll.capture.hooks.evaluations import reported
 from streamll.capture.hooks.tracebacks import FramesHidden
@@ -22,7 +25,7 @@ from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.options import check_fields, declare_options, declared_options
 from streamll.capture.run.scope import QUIET_KEY, SCOPE_KEY, current_scope, is_quiet
 from streamll.context import get_context, scoped_context
-from streamll.core.errors import Unwind, logger
+from streamll.core.errors import ConfigurationError, Unwind, logger
 
 Function = Callable[..., Any]
 
@@ -74,11 +77,59 @@ def tool_call(original: Function) -> Function:
     def call(self: Any, **kwargs: Any) -> Any:
         scope = current_scope()
         if scope is not None and scope.needs_approval(str(self.name)):
-            self = approve(self)
+            self = approve_each(self)
         with FramesHidden():
             return original(self, **kwargs)
 
     return call
+
+
+def tool_call_executed(original: Function) -> Function:
+    """Of ``execute``, which calls a tool's function past the ``dspy.Tool``."""
+
+    @functools.wraps(original)
+    def execute(self: Any, functions: Any = None) -> Any:
+        name = self.name
+        if functions is None:  # DSPy would look into its caller's frame, which is this one
+            caller = sys._getframe(1)  # noqa: SLF001
+            functions = {name: caller.f_locals.get(name) or caller.f_globals.get(name)}
+        scope = current_scope()
+        if scope is not None and scope.needs_approval(name):
+            functions = _asking(name, functions)
+        with FramesHidden():
+            return original(self, functions)
+
+    return execute
+
+
+def _asking(name: str, functions: Any) -> Any:
+    """The function of this name that DSPy would choose of these, and that asks first."""
+    if isinstance(functions, dict):
+        tool = functions.get(name)
+        if not callable(tool) or isinstance(tool, dspy.Tool):  # whose calls ask by themselves
+            return functions
+        return {name: approve_each(dspy.Tool(tool, name=name)).func}
+    tools = functions if isinstance(functions, list) else ()
+    tool = next((each for each in tools if each.name == name), None)
+    return functions if tool is None else {name: approve_each(tool).func}
+
+
+def source_run(original: Function) -> Function:
+    """Of ``CodeAct.forward``, which runs the source of its tools in an interpreter, where nothing can ask."""
+
+    @functools.wraps(original)
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        scope = current_scope()
+        for name, tool in self.tools.items():
+            if asks(tool.func) or (scope is not None and scope.needs_approval(str(name))):
+                raise ConfigurationError(
+                    f"nobody could be asked before a call of {name!r}: {type(self).__name__} runs the source of its "
+                    "tools in an interpreter, past approve; give the tools to a dspy.ReAct"
+                )
+        with FramesHidden():
+            return original(self, *args, **kwargs)
+
+    return forward
 
 
 class _Overlay:

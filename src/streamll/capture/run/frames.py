@@ -208,3 +208,15 @@ def predictors_of(program: Any) -> Iterator[tuple[str, Any]]:
         for path, module in modules_of(program):
             if isinstance(module, dspy.Predict):
                 yield path or "self", module
+
+
+def tools_of(program: Any) -> Iterator[str]:
+    """The names of the tools that a program's modules hold."""
+    for _, module in modules_of(program):
+        own = vars(module)
+        tools = own.get("tools", own.get("_user_tools"))  # the latter: those of ``RLM``
+        if isinstance(tools, dict):
+            yield from (name for name in tools if isinstance(name, str))
+        elif isinstance(tools, (list, tuple)):
+            names = (getattr(each, "name", getattr(each, "__name__", None)) for each in tools)
+            yield from (name for name in names if isinstance(name, str))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import dspy
 
 from streamll.capture.run.fields import FieldSelection
-from streamll.capture.run.frames import output_fields
+from streamll.capture.run.frames import output_fields, tools_of
 from streamll.capture.run.run import Run
 from streamll.capture.run.scope import Scope
 from streamll.capture.run.status import Statuses
 from streamll.configuration import Receiver, configuration
+from streamll.core.errors import ConfigurationError, logger
 from streamll.core.events import Event
 from streamll.guards import Guard
 from streamll.guards.checks import inside_check
@@ -57,10 +60,12 @@ class CaptureOptions:
         )
 
     def check(self, instance: Any) -> None:
-        """Raise ``UnknownFieldError`` for a name that no predictor of ``instance`` has."""
+        """Raise an error for a field or a tool that ``instance`` does not have."""
         if self.selection:
             check_fields(instance, self.selection)
         check_guards(instance, self.guards)
+        if self.approve:
+            check_tools(instance, self.approve)
 
     def _selection(self, instance: Any, parent: Scope | None) -> FieldSelection | None:
         """The fields declared for this call; ``None`` leaves it to enclosing declarations.
@@ -96,6 +101,30 @@ def check_guards(program: Any, guards: Iterable[Guard]) -> None:
     for guard in guards:
         if guard.fields is not None:
             check_fields(program, FieldSelection(guard.fields))
+
+
+NEARLY = 0.85
+"""How alike a misspelt name is to the right one (``difflib``)."""
+
+
+def check_tools(program: Any, names: frozenset[str]) -> None:
+    """Raise ``ConfigurationError`` for a name that is nearly one of the program's tools, and none of them.
+
+    Of any other one that they do not have a warning is logged: it may be a tool that one of them, or a program's
+    own code, calls.
+    """
+    known = {name.lower(): name for name in tools_of(program)}
+    for name in names.difference(known.values(), "*") if known else ():
+        close = get_close_matches(name.lower(), known, n=1, cutoff=NEARLY)
+        tools = f"{type(program).__name__} has no tool {name!r} to approve; it has {', '.join(known.values())}"
+        if close:
+            raise ConfigurationError(f"{tools}. Did you mean {known[close[0]]!r}?")
+        _warn_once(f"{tools}; a person is asked only where a tool of that name is called inside")
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    logger.warning("%s", message)
 
 
 def check_instance(program: Any) -> None:
