@@ -1,16 +1,19 @@
 """Process-wide options: sinks of every run, what may leave the process, what is truncated.
 
 ``configure`` takes effect at once, for good or, as a ``with`` block, for a while. There is one
-configuration per process; a run reads it when it starts.
+configuration per process; a run reads it when it starts. Blocks of several tasks or threads may be left in
+any order: what was set last holds, of the blocks that are not left.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -44,7 +47,7 @@ class Configuration(msgspec.Struct, kw_only=True):
     include_limit: int = 10_000
     cached_tokens: bool = True
     tokens_in_evaluate: bool = False
-    redact_failed: bool = False  # and that has been logged
+    redact_failed: Redact | None = None  # whose failure has been logged
 
     def approve(self, event: Event) -> Event | None:
         """The event as it may leave the run, or ``None``.
@@ -63,8 +66,8 @@ class Configuration(msgspec.Struct, kw_only=True):
             failure = f"returned a {type(approved).__name__} instead of an event or None"
         except Exception as error:  # noqa: BLE001 - whatever it raises, the event must not leave
             failure = f"raised {type(error).__name__}"
-        if not self.redact_failed:
-            self.redact_failed = True
+        if self.redact_failed is not self.redact:
+            self.redact_failed = self.redact
             name = getattr(self.redact, "__qualname__", type(self.redact).__name__)
             text = "redact function %s %s on a %s event; such events are withheld (logged once)"
             logger.warning(text, name, failure, event.event_type)
@@ -101,8 +104,48 @@ class Configuration(msgspec.Struct, kw_only=True):
 configuration = Configuration()
 
 
+class _Value(NamedTuple):
+    """A value of one option, and the call of ``configure`` that has set it, while somebody may still leave that."""
+
+    value: Any
+    block: Callable[[], _Block | None]
+
+
+_values: dict[str, list[_Value]] = {}
+"""By option, the values that hold or would if later blocks were left, the latest last."""
+
+_lock = threading.Lock()
+
+
+class _Block:
+    """The options that one call of ``configure`` has set."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._options = options
+        own = weakref.ref(self)
+        with _lock:
+            for name, value in options.items():
+                values = _values.setdefault(name, [])
+                now = getattr(configuration, name)
+                if not values or values[-1].value is not now:
+                    values[:] = [_Value(now, lambda: None)]
+                elif (
+                    values[-1].block() is None
+                ):  # which is never left, so that what is below never holds
+                    del values[:-1]
+                values.append(_Value(value, own))
+                setattr(configuration, name, value)
+
+    def leave(self) -> None:
+        with _lock:
+            for name in self._options:
+                values = _values[name]
+                values[:] = [each for each in values if each.block() is not self]
+                setattr(configuration, name, values[-1].value)
+
+
 class Configured(ExitStack):
-    """What ``configure`` returns. Leaving it as a ``with`` block restores the former options.
+    """What ``configure`` returns. Leaving it as a ``with`` block takes its options back.
 
     As a notebook cell's last line it shows the options that are in force.
     """
@@ -137,7 +180,8 @@ def configure(
 ) -> Configured:
     """Set process-wide options; those not given stay as they are.
 
-    Leaving what is returned as a ``with`` block restores the former options.
+    Leaving what is returned as a ``with`` block takes them back: those hold again that were set before, or
+    those of another task's or thread's block that was entered since and is not left.
 
     Args:
         sinks: get the events of every captured run, besides the run's own sinks.
@@ -172,13 +216,12 @@ def configure(
     if include_limit is not None and include_limit < 0:
         raise ConfigurationError(f"include_limit is at least 0 characters, not {include_limit}")
     if redact is None or callable(redact):
-        changes |= {"redact": redact, "redact_failed": False}
+        changes["redact"] = redact
     elif redact is not False:
         raise ConfigurationError("redact must be a function of one event, or None")
     undo = Configured()
-    for name, value in changes.items():
-        undo.callback(setattr, configuration, name, getattr(configuration, name))
-        setattr(configuration, name, value)
+    if changes:
+        undo.callback(_Block(changes).leave)
     return undo
 
 

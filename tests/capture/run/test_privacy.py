@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 
 import dspy
 import msgspec
@@ -14,6 +15,7 @@ import streamll
 from streamll.configuration import configuration
 from streamll.core import wire
 from streamll.core.errors import ConfigurationError
+from streamll.guards import Words
 from streamll.sinks.jsonl import JSONLSink, read_jsonl
 from streamll.testing import Fault, Reply
 
@@ -181,3 +183,51 @@ def test_configure_as_a_block_restores_what_was_before(heard):
     assert configuration.sinks == ()
     with pytest.raises(ConfigurationError, match="is not a sink"):
         streamll.configure(sinks=["terminal"])
+
+
+def withheld(event):
+    return None
+
+
+@pytest.mark.parametrize("first_out", [0, 1, 2])
+def test_blocks_that_overlap_are_left_in_any_order(heard, first_out):
+    """As two requests at once have them, each in its task."""
+    guard = Words(["Bluebird"])
+    options = [
+        {"guards": [guard], "include": ["errors"], "sinks": [heard]},
+        {"guards": [], "redact": withheld, "include_limit": 7},
+        {"guards": [guard], "include": ["tools"], "cached_tokens": False},
+    ]
+    before = msgspec.structs.asdict(configuration)
+    blocks = [streamll.configure(**each) for each in options]
+    blocks.pop(first_out).close()
+    options.pop(first_out)
+    assert [each.name for each in configuration.guards] == [g.name for g in options[-1]["guards"]]
+    assert configuration.redact is next((e["redact"] for e in options if "redact" in e), None)
+    blocks.pop(0).close()
+    assert [each.name for each in configuration.guards] == [g.name for g in options[-1]["guards"]]
+    assert configuration.include == set(options[-1].get("include", ()))
+    blocks.pop(0).close()
+    assert msgspec.structs.asdict(configuration) == before
+
+
+def test_what_is_set_for_good_stays_when_an_earlier_block_is_left():
+    block = streamll.configure(guards=[], include_limit=7)
+    streamll.configure(guards=[Words(["Bluebird"])])
+    block.close()
+    assert len(configuration.guards) == 1
+    assert configuration.include_limit == 10_000
+
+
+def test_options_that_nothing_can_bring_back_are_forgotten():
+    class Redact:
+        def __call__(self, event):
+            return event
+
+    redact = Redact()
+    gone = weakref.ref(redact)
+    streamll.configure(redact=redact)
+    del redact
+    for _ in range(3):
+        streamll.configure(redact=Redact())
+    assert gone() is None
