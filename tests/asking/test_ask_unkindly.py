@@ -6,8 +6,10 @@ import os
 import sys
 import textwrap
 import time
+from typing import Annotated, Literal
 
 import dspy
+import msgspec
 import pydantic
 import pytest
 import warm
@@ -17,11 +19,18 @@ import streamll
 from streamll.asking.answers import AnswerType, check
 from streamll.asking.here import question_of
 from streamll.asking.messages import hear, refusal_in
+from streamll.asking.questions import NOT_TOLD
 from streamll.compat.rust import SafeDSpyStream
-from streamll.core.errors import ConfigurationError, NobodyToAsk, QuestionClosed, WrongAnswer
+from streamll.core.errors import (
+    ConfigurationError,
+    NobodyToAsk,
+    QuestionClosed,
+    WrongAnswer,
+)
 from streamll.core.ordering import OrderCheck
 from streamll.core.wire import decode, encode
 from streamll.flow.timers import timers
+from streamll.guards import Check, Words
 
 
 class Asks(dspy.Module):
@@ -305,3 +314,61 @@ def test_a_forked_process_hears_answers_itself(tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(FORKS)]
     done = warm.run(command, cwd=tmp_path, capture_output=True)
     assert done.returncode == 0, done.stderr
+
+
+def no_ravens(name):
+    if name == "Raven":
+        raise ValueError("that is no Bluebird")
+    return name
+
+
+def masked(event):
+    if event.event_type == "question":
+        return msgspec.structs.replace(event, schema={"type": "string"})
+    return event
+
+
+WRONG = [
+    (Literal["Bluebird", "Raven"], "x"),
+    ({"const": "Bluebird"}, "x"),
+    ({"properties": {"Bluebird": True}, "required": ["Bluebird"]}, {}),
+    ({"enum": [f"{'x ' * 59}Bluebird{' x' * 50}"]}, 1),  # where a long message is cut
+    (Annotated[str, pydantic.AfterValidator(no_ravens)], "Raven"),
+]
+
+
+@pytest.mark.parametrize(("schema", "answer"), WRONG)
+@pytest.mark.parametrize("action", ["mask", "drop"])
+def test_a_wrong_answer_tells_nothing_that_guards_have_masked(schema, answer, action):
+    told = []
+
+    def deal(events, question):
+        with pytest.raises(WrongAnswer) as refused:
+            events.answer(question, answer)
+        told.extend(refused.value.problems)
+        events.decline(question)
+
+    guards = [Words(["Bluebird"], action=action)]
+    run(Asks(schema=schema, default=None), deal, guards=guards)
+    assert [each.place for each in told] == ["answer"]
+    assert "Blue" not in repr(told)
+    if action == "drop":
+        assert told[0].message == NOT_TOLD
+
+
+@pytest.mark.parametrize("by", ["check", "redact"])
+def test_a_wrong_answer_tells_nothing_that_cannot_be_masked(by):
+    """A check would have to be waited for, and ``redact`` knows events alone."""
+    told = []
+
+    def deal(events, question):
+        with pytest.raises(WrongAnswer) as refused:
+            events.answer(question, "x")
+        told.append(str(refused.value))
+        events.answer(question, "Bluebird")
+
+    guards = [Check(lambda text: True)] if by == "check" else []
+    with streamll.configure(redact=masked if by == "redact" else None):
+        _, value = run(Asks(schema=Literal["Bluebird", "Raven"]), deal, guards=guards)
+    assert value == "Bluebird"
+    assert told == [f"answer: {NOT_TOLD}"]

@@ -46,6 +46,8 @@ class AnswerType:
 
     def __init__(self, schema: Any) -> None:
         self._adapter: TypeAdapter[Any] | None = None
+        self.tell: Callable[[str], str] = str
+        """Makes of what is wrong, which may quote the schema, what may be told of it."""
         if isinstance(schema, Mapping):
             self.schema = dict(schema)
             _check_schema(self.schema)
@@ -57,10 +59,26 @@ class AnswerType:
 
         ``question`` is what the one who answers has seen of it, where that is known.
         """
-        check(self.schema, answer)
+        check(self.schema, answer, self.tell)
         if self._adapter is None:
             return answer
-        return validated(PLACE, self._adapter.validate_json, json.dumps(answer))
+        return self.validated(PLACE, self._adapter.validate_json, json.dumps(answer))
+
+    def validated(self, place: str, validate: Callable[[Any], Any], answer: Any) -> Any:
+        """What ``validate``, of pydantic, makes of an answer; ``WrongAnswer`` if it makes nothing of it."""
+        from pydantic import ValidationError
+
+        try:
+            return validate(answer)
+        except ValidationError as error:
+            told = error.errors(include_url=False, include_context=False, include_input=False)
+            raise WrongAnswer(
+                Problem(pointer(place, each["loc"]), _short(self.tell(each["msg"])))
+                for each in told[:PROBLEMS]
+            ) from None
+        except Exception as error:
+            name = type(error).__name__
+            raise WrongAnswer([Problem(place, f"the program cannot take it ({name})")]) from error
 
     def told(self, value: Any) -> Any:
         """A value as events have it. A default may be of any type."""
@@ -72,7 +90,7 @@ class AnswerType:
             return plain(value)
 
 
-def check(schema: Mapping[str, Any], answer: Any) -> None:
+def check(schema: Mapping[str, Any], answer: Any, tell: Callable[[str], str] = str) -> None:
     """Check an answer against its schema; ``WrongAnswer`` names each place where it differs."""
     if _is_deep(answer):
         raise WrongAnswer([Problem(PLACE, f"nested more than {MAX_DEPTH} levels deep")])
@@ -91,7 +109,7 @@ def check(schema: Mapping[str, Any], answer: Any) -> None:
         raise
     if found:
         raise WrongAnswer(
-            Problem(pointer(PLACE, each.path), _short(each.message)) for each in found
+            Problem(pointer(PLACE, each.path), _short(tell(each.message))) for each in found
         )
 
 
@@ -107,22 +125,6 @@ def _is_deep(answer: Any) -> bool:
                 below += each.values()
         level = below
     return bool(level)
-
-
-def validated(place: str, validate: Callable[[Any], Any], answer: Any) -> Any:
-    """What ``validate``, of pydantic, makes of an answer; ``WrongAnswer`` if it makes nothing of it."""
-    from pydantic import ValidationError
-
-    try:
-        return validate(answer)
-    except ValidationError as error:
-        told = error.errors(include_url=False, include_context=False, include_input=False)
-        raise WrongAnswer(
-            Problem(pointer(place, each["loc"]), _short(each["msg"])) for each in told[:PROBLEMS]
-        ) from None
-    except Exception as error:
-        name = type(error).__name__
-        raise WrongAnswer([Problem(place, f"the program cannot take it ({name})")]) from error
 
 
 def _short(message: str) -> str:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from streamll.asking.answers import PLACE, AnswerType, validated
+from streamll.asking.answers import PLACE, AnswerType
 from streamll.asking.ask import asked
 from streamll.asking.questions import NO_DEFAULT, Unasked
 from streamll.asking.questions import Question as OpenQuestion
@@ -208,7 +208,7 @@ class _Approvals(AnswerType):
         from pydantic import TypeAdapter
 
         validate = TypeAdapter(self._types.get(name, Any)).validate_python
-        return validated(f"{PLACE}.arguments.{name}", validate, value)
+        return self.validated(f"{PLACE}.arguments.{name}", validate, value)
 
     def told(self, value: Decision) -> Any:
         told: dict[str, Any] = {"allow": value.allow}

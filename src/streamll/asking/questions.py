@@ -18,6 +18,7 @@ import msgspec
 from streamll.asking.answers import AnswerType
 from streamll.asking.here import asked_here
 from streamll.asking.through_log import Listening
+from streamll.configuration import configuration
 from streamll.context import get_context, scoped_context
 from streamll.core import events as ev
 from streamll.core.errors import (
@@ -34,6 +35,8 @@ from streamll.flow.waiting import LoopWaiter, ThreadWaiter, Waiter, on_event_loo
 
 ANSWERED, LAPSED, WITHDRAWN = "answered", "lapsed", "withdrawn"
 NO_DEFAULT: Any = msgspec.UNSET
+NOT_TOLD = "not what the question takes"
+"""Of a wrong answer, where more would tell what the question itself does not."""
 
 
 class AskingRun(Protocol):
@@ -85,6 +88,7 @@ class Question:
         self.id = uuid.uuid4().hex
         self.scope = scope  # where a run that is left looks for what waits
         self.answers = answers
+        answers.tell = self._tell
         self.closed: QuestionClosed | None = None
         self._questions: Questions = scope.run.questions
         self._identity: Identity = scope.run.current_identity()
@@ -92,7 +96,7 @@ class Question:
         self._default = default
         self._timeout = timeout
         self._own = own
-        self._shown: Event | None = None
+        self._shown: ev.Question | None = None
         """Its event as it has left: guards may have masked what it says."""
         self._value: Any = None
         self._answer_id: str | None = None
@@ -198,6 +202,13 @@ class Question:
                 return
         if not self._is_of(answer_id):
             self._raise_closed()
+
+    def _tell(self, problem: str) -> str:
+        """What may be told of a problem: the schema that it quotes may have been masked in the question."""
+        redacted = configuration.redact is not None
+        if redacted and (self._shown is None or self._shown.schema != self.answers.schema):
+            return NOT_TOLD
+        return self.scope.as_shown(problem) or NOT_TOLD
 
     def withdraw(self, by: str | None = None, answer_id: str | None = None) -> bool:
         """Have it end without an answer; False if it has ended already."""

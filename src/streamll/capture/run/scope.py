@@ -24,6 +24,7 @@ from streamll.core.errors import GuardStopped, Unwind
 from streamll.core.events import Event, Identity
 from streamll.guards import Check, Guard
 from streamll.guards.checks import inside_check
+from streamll.guards.scopes import ScopeGuards
 
 SCOPE_KEY = "_streamll_scope"
 QUIET_KEY = "_streamll_quiet"
@@ -208,6 +209,20 @@ class Scope:
             "nobody who could reads this run: read it with streamll.stream, or send it to a log or "
             "a page"
         )
+
+    def as_shown(self, text: str) -> str | None:
+        """A text that is told beside the events, as they would show it; ``None``: not at all.
+
+        So it is where a check would have to be asked about it.
+        """
+        if any(isinstance(each, Check) and each.fields is None for each in self.guards):
+            return None
+        shown, hits = self._rules.value(text)
+        return shown if all(hit.action == "mask" for hit in hits) else None
+
+    @functools.cached_property
+    def _rules(self) -> ScopeGuards:
+        return ScopeGuards(self.guards)
 
     def listen(self, put: Callable[[Event], object]) -> None:
         """Have ``put`` called with each event of this very call, before its receivers are, until ``unlisten``."""
