@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 CONTENT = ("inputs", "outputs", "prompts", "tools", "errors")
 ERROR_FACTS = ("status", "provider", "code", "provider_code", "retry_after", "adapter_name")
+FACT = re.compile(r"[\w.:/-]{1,64}", re.ASCII)
+"""A text that is a fact rather than a message: one short word."""
+
 Redact = Callable[[Event], "Event | None"]
 
 
@@ -313,8 +317,14 @@ def describe(error: BaseException) -> tuple[str, str]:
         facts = [
             f"{fact} {value}"
             for fact in ERROR_FACTS
-            if isinstance(value := getattr(error, fact, None), (str, int, float)) and value != ""
+            if _is_fact(value := getattr(error, fact, None), error)
         ]
     except Exception as second:  # noqa: BLE001 - a program's own errors may raise anything
         return name, f"not shown: {type(second).__name__}"
     return name, ", ".join(facts)
+
+
+def _is_fact(value: Any, error: BaseException) -> bool:
+    if isinstance(value, str):  # ``sys.exit`` takes its message for a code
+        return not isinstance(error, SystemExit) and FACT.fullmatch(value) is not None
+    return isinstance(value, (int, float))

@@ -231,3 +231,32 @@ def test_options_that_nothing_can_bring_back_are_forgotten():
     for _ in range(3):
         streamll.configure(redact=Redact())
     assert gone() is None
+
+
+class Coded(Exception):
+    def __init__(self, **facts):
+        super().__init__("secret")
+        vars(self).update(facts)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (SystemExit("secret"), ""),
+        (SystemExit("no customer 'Ada' in postgres://app:secret@db"), ""),
+        (SystemExit(3), "code 3"),
+        (Coded(status=429, code="rate_limit_exceeded"), "status 429, code rate_limit_exceeded"),
+        (Coded(code="cannot answer 'x': the key is secret", provider="openai"), "provider openai"),
+        (Coded(provider_code="secret" * 20, retry_after=1.5), "retry_after 1.5"),
+        (Coded(adapter_name="", code=None, status=["secret"]), ""),
+    ],
+)
+def test_of_an_error_only_facts_are_told(heard, error, message):
+    class Fails(dspy.Module):
+        def forward(self):
+            raise error
+
+    with pytest.raises(type(error)):
+        streamll.instrument(Fails(), sinks=[heard])()
+    assert [event.message for event in heard.of("run.error")] == [message]
+    assert "secret" not in repr(heard.events)
