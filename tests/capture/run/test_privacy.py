@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import re
 import weakref
+from pathlib import Path
 
 import dspy
 import msgspec
@@ -260,3 +263,40 @@ def test_of_an_error_only_facts_are_told(heard, error, message):
         streamll.instrument(Fails(), sinks=[heard])()
     assert [event.message for event in heard.of("run.error")] == [message]
     assert "secret" not in repr(heard.events)
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "privacy.md"
+CALL = {"answer": "Call 555-0100 now and then."}
+CORRECTED = '{"answer": "Call 555-0100.", "answer": "Call 555-0199."}'
+ENDS = {
+    "run.end": CORRECTED,
+    "run.error": Reply(CALL, fault=Fault(disconnect_after=9)),
+    "run.cancelled": Reply(CALL, hold_after=9),
+}
+
+
+def documented_redact():
+    code = PAGE.read_text("utf-8").partition("import re\n")[2].partition("dspy.configure(")[0]
+    exec(code, names := {"re": re})
+    return names["without_digits"]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_the_documented_redact_finds_all_that_a_model_says(practice, heard, end):
+    """Also in what is told of a reply that was cut, left, or read otherwise than it had been streamed."""
+    practice.script(*[ENDS[end]] * 2)
+    adapter = dspy.JSONAdapter() if end == "run.end" else NO_FALLBACK
+    with (
+        dspy.context(lm=practice.lm(num_retries=0), adapter=adapter),
+        streamll.configure(redact=documented_redact(), sinks=[heard]),
+        streamll.stream(dspy.Predict("question -> answer"))(question="?") as events,
+        contextlib.suppress(LM_ERROR),
+    ):
+        for _ in events:
+            if end == "run.cancelled" and "-" in events.text("answer"):
+                break
+    assert heard.events[-1].event_type == end
+    assert len(heard.of("field.corrected")) == (end == "run.end")
+    said = repr([dict(event.data) for event in heard.events])
+    assert "Call ###-" in said
+    assert not re.search(r"[Cc]all \d", said)

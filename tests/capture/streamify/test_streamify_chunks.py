@@ -9,6 +9,7 @@ from unittest import mock
 
 import anyio.from_thread
 import dspy
+import msgspec
 import pytest
 from dspy.adapters.types import Type
 from dspy.clients.call_result import attributes
@@ -516,6 +517,68 @@ def test_citations_come_from_the_chunks():
     (chunk,) = said.of("citations")
     assert chunk.chunk[0].cited_text == "water boils"
     assert said.text("answer") == "How are you?"
+
+
+# --- redact: it gets events, and raw chunks are none ------------------------------------------------
+
+
+def shout(event):
+    """Only what it has seen leaves."""
+    if event.event_type == "token":
+        return msgspec.structs.replace(event, token=event.token.upper())
+    return None
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_nothing_passes_by_redact(practice, lm, caplog, listens):
+    practice.script(Reply(REPLY, thinking="Hm."))
+    listeners = [streamll.StreamListener("answer")] if listens else None
+    with streamll.configure(redact=shout):
+        streaming = streamll.streamify(
+            dspy.Predict("question -> answer"), stream_listeners=listeners
+        )
+        said = read_all(streaming(question="?"))
+    assert said.text("answer") == ("HOW ARE YOU?" if listens else "")
+    assert said.values == [*said.chunks, said.prediction]
+    assert said.prediction.answer == "How are you?"  # the program's result stays what it is
+    told = [m for m in caplog.messages if "raw chunks, which redact cannot mask" in m]
+    assert len(told) == (not listens)
+
+
+def test_redact_gets_reasoning_as_text(practice):
+    practice.script(Reply(REPLY, thinking="First. Then."))
+    adapter = dspy.ChatAdapter(native_response_types=[dspy.Reasoning])
+    listeners = [streamll.StreamListener("reasoning")]
+    streaming = streamll.streamify(dspy.Predict(Thoughtful), stream_listeners=listeners)
+    with (
+        mock.patch.object(dspy.LM, "supports_reasoning", new=True, create=True),
+        dspy.context(lm=practice.lm("anthropic"), adapter=adapter),
+        streamll.configure(redact=shout),
+    ):
+        said = read_all(streaming(question="?"))
+    assert said.text("reasoning") == "FIRST. THEN."
+
+
+def test_values_that_are_read_from_chunks_do_not_pass_by_redact(practice, caplog):
+    practice.script(Reply(chunks=["How", " are", " you"]))
+    listeners = [streamll.StreamListener("answer")]
+    streaming = streamll.streamify(dspy.Predict(Shouting), stream_listeners=listeners)
+    adapter = dspy.ChatAdapter(native_response_types=[Shout])
+    with dspy.context(lm=practice.lm(), adapter=adapter), streamll.configure(redact=shout):
+        said = read_all(streaming(question="?"))
+    assert said.values == [said.prediction]
+    assert "reads Shout from raw chunks, which redact cannot mask" in caplog.text
+
+
+def test_chunks_of_the_program_itself_do_not_pass_by_redact():
+    class Program(dspy.Module):
+        def forward(self, question):
+            for item in (engine_chunk("How", id(self)), "own"):
+                anyio.from_thread.run(dspy.settings.send_stream.send, item)
+
+    with streamll.configure(redact=shout):
+        said = read_all(streamll.streamify(Program())(question="?"))
+    assert said.values == ["own", None]
 
 
 # --- server-sent events -----------------------------------------------------------------------------

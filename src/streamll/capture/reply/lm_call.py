@@ -59,11 +59,9 @@ class LMCall:
         self.requests = Requests(frame.name)
         self._fields = CallFields(scope, self.predictor, prompt)
         # A chunk may hold what a guard forbids, or half of it; readers then have the events alone.
-        readers = [
-            each
-            for each in scope.reader_requests
-            if not scope.guards and each.wants_chunks(self.predictor)
-        ]
+        is_masked = bool(scope.guards) or configuration.redact is not None
+        asking = () if is_masked else scope.reader_requests
+        readers = [each for each in asking if each.wants_chunks(self.predictor)]
         self._has_chunk_readers = bool(readers)
         self.chunks = ChunkFeed(readers, self.predictor, frame.call_id, frame.name)
         self.streaming = bool(self._fields.wanted or self._fields.everything or readers)

@@ -9,6 +9,7 @@ of its own, so that paused readers cannot exhaust a shared pool.
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import itertools
 import sys
@@ -38,7 +39,7 @@ from streamll.capture.streamify.listeners import (
 from streamll.capture.streamify.responses import EventTranslator, NativeValue, ReaderQueue
 from streamll.capture.streamify.send_stream import SendStream, native_value
 from streamll.configuration import configuration
-from streamll.core.errors import StreamCancelled, StreamllError, Unwind, logger
+from streamll.core.errors import ConfigurationError, StreamCancelled, StreamllError, Unwind, logger
 from streamll.core.events import Identity
 from streamll.flow.bridge import CAPACITY, NO_LOOP, Background, Bridge
 from streamll.flow.waiting import on_event_loop
@@ -82,7 +83,8 @@ def streamify(
         is_async_program: call ``acall``, on the reader's event loop.
         async_streaming: ``False`` returns an ordinary generator.
 
-    The guards of ``configure`` and ``instrument`` apply: what is yielded is made of guarded text.
+    The guards of ``configure`` and ``instrument`` apply: what is yielded is made of guarded text. Where
+    there is a ``redact``, it is made of the events that this has let out, and raw chunks are left out.
 
     Raises:
         UnknownFieldError: no predictor has a listener's field; a ``ValueError``.
@@ -133,7 +135,12 @@ class StreamifiedCall(Background):
         outer = current_scope()
         known = configuration.guards if outer is None else outer.guards
         if known or guards_of_run(options.program):
-            check_without_chunks(options.targets)
+            check_without_chunks(options.targets, "guards")
+        elif configuration.redact is not None:
+            try:
+                check_without_chunks(options.targets, "redact")
+            except ConfigurationError as error:
+                _warn_once(f"{error}; here these are left out")
 
     def start(self, *, on_loop: bool) -> None:
         """Begin, unless it has begun; ``on_loop``: as a task of the running loop."""
@@ -316,6 +323,11 @@ def apply_sync_streaming(async_generator: AsyncIterator[Any]) -> Generator[Any, 
     """
     warn_on_event_loop()
     return _generator(Bridge(async_generator, name="sync streaming"))
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    logger.warning("%s (logged once)", message)
 
 
 _warned = threading.Event()

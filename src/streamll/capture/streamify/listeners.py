@@ -82,18 +82,18 @@ def targets(program: Any, listeners: Iterable[DSPyStreamListener]) -> tuple[Targ
     return tuple(dict.fromkeys(found))
 
 
-def check_without_chunks(targets: Sequence[Target]) -> None:
+def check_without_chunks(targets: Sequence[Target], masked_by: str) -> None:
     """Raise ``ConfigurationError`` where only the provider's raw chunks could be yielded."""
     if not targets:
         raise ConfigurationError(
-            "streamify without listeners yields raw chunks, which guards cannot mask; name the fields, "
-            "as in stream_listeners=[StreamListener('answer')], or use streamll.stream"
+            f"streamify without listeners yields raw chunks, which {masked_by} cannot mask; name the "
+            "fields, as in stream_listeners=[StreamListener('answer')], or use streamll.stream"
         )
     for target in targets:
         if reads_chunks(target.annotation) and not issubclass(target.annotation, dspy.Reasoning):
             raise ConfigurationError(
                 f"the listener of {target.field!r} reads {target.annotation.__name__} from raw "
-                "chunks, which guards cannot mask; leave it out, or use streamll.stream"
+                f"chunks, which {masked_by} cannot mask; leave it out, or use streamll.stream"
             )
 
 

@@ -23,6 +23,7 @@ from streamll.capture.run.results import masked
 from streamll.capture.run.scope import Scope
 from streamll.capture.streamify.listeners import Target
 from streamll.capture.streamify.responses import ReaderQueue, StreamResponse
+from streamll.configuration import configuration
 from streamll.core.errors import GuardStopped, logger
 from streamll.core.events import Status
 from streamll.core.parsing.base import Closed, Piece, Text
@@ -56,7 +57,11 @@ class SendStream:
         elif self.scope is not None and self.scope.guards:
             self._send_guarded(item, self.scope)
         elif is_lm_chunk(item):
-            if not self._is_tapped():
+            if self._is_tapped():
+                return
+            if configuration.redact is not None:
+                _warn_of_withheld("a language model's raw chunk")
+            else:
                 for value in self._parsed(item) if self._targets else (item,):
                     self._queue.put_item(value)
         else:
@@ -157,7 +162,7 @@ class GuardedItems:
 
 @functools.cache
 def _warn_of_withheld(what: str) -> None:
-    text = "%s that a program sent to its stream is withheld: guards cannot mask it (logged once)"
+    text = "%s that a program sent to its stream is withheld: neither guards nor redact can mask it (logged once)"
     logger.warning(text, what)
 
 
