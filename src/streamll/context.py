@@ -5,18 +5,20 @@ order. Outside, they belong to no run and go to the sinks of ``streamll.configur
 
 The context is a ``contextvars.ContextVar``: tasks, and threads started with a copied context,
 inherit it; siblings never see each other's. ``dspy.Parallel`` copies no context variables, so
-``capture.hooks.places`` carries this one into its workers.
+``capture.hooks.places`` carries this one into its workers, and with it the trace that is open.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ContextDecorator, contextmanager
+from contextlib import AbstractContextManager, ContextDecorator, contextmanager, suppress
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -33,6 +35,8 @@ RESERVED_NAMES = frozenset({*SHARED_FIELDS, "run_id", "event_type", "data"}).uni
 RESERVED_TYPES = frozenset(KINDS) - {"status"}
 """Event types that only a run may use, since readers rely on their meaning."""
 
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _context: ContextVar[Mapping[str, Any]] = ContextVar("streamll_context", default=NOTHING)
 _trace: ContextVar[trace | None] = ContextVar("streamll_trace", default=None)
@@ -90,6 +94,22 @@ def scoped_context(values: Mapping[str, Any]) -> Iterator[None]:
         yield
     finally:
         _context.reset(token)
+
+
+def carrier() -> Callable[[], AbstractContextManager[None]]:
+    """Of the context and the open trace of this place: what has them hold in a block elsewhere."""
+    context, around = _context.get(), _open_trace()
+
+    @contextmanager
+    def carried() -> Iterator[None]:
+        token = _trace.set(around)
+        try:
+            with scoped_context(context):
+                yield
+        finally:
+            _trace.reset(token)
+
+    return carried
 
 
 def _send(event: Event) -> None:
@@ -175,10 +195,47 @@ class trace(ContextDecorator):  # noqa: N801 - it is called like a function
     call it. Traces nest; ``parent_trace_id`` is the enclosing one's. Exceptions pass through
     unchanged. The block may ``yield``, and be left in another task or thread: its end goes to the
     run it began in.
+
+    As a decorator it marks each call of a function; of an async function, or of a generator, until that has
+    returned, raised or been closed.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
+
+    def __call__(self, function: Function) -> Function:
+        traced: Any
+        if inspect.iscoroutinefunction(function):
+
+            async def traced(*args: Any, **kwargs: Any) -> Any:
+                with self._recreate_cm():
+                    return await function(*args, **kwargs)
+
+        elif inspect.isgeneratorfunction(function):
+
+            def traced(*args: Any, **kwargs: Any) -> Any:
+                with self._recreate_cm():
+                    return (yield from function(*args, **kwargs))
+
+        elif inspect.isasyncgenfunction(function):
+
+            async def traced(*args: Any, **kwargs: Any) -> Any:
+                with self._recreate_cm(), suppress(StopAsyncIteration):
+                    steps = function(*args, **kwargs)
+                    step = steps.asend(None)
+                    while True:
+                        value = await step
+                        try:
+                            step = steps.asend((yield value))
+                        except GeneratorExit:
+                            await steps.aclose()
+                            raise
+                        except BaseException as error:  # noqa: BLE001 - thrown in, for its body
+                            step = steps.athrow(error)
+
+        else:
+            return super().__call__(function)
+        return functools.wraps(function)(traced)  # type: ignore[return-value]
 
     def __enter__(self) -> Trace:
         self.step = Trace(self._name, uuid.uuid4().hex)

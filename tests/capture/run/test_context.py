@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -168,6 +169,138 @@ def test_a_trace_is_an_async_context_manager_and_a_decorator_too(heard):
     assert len({each.trace_id for each in (outer, *inner)}) == 3
     assert heard.of("inside")[0].data["trace_id"] == outer.trace_id
     assert heard.types[-1] == "trace.end"
+
+
+@streamll.trace("traced")
+async def returning(emit):
+    await asyncio.sleep(0)
+    emit("inside")
+    return "result"
+
+
+@streamll.trace("traced")
+async def raising(emit):
+    emit("inside")
+    raise LookupError("the user's own")
+
+
+@streamll.trace("traced")
+def echoing(emit):
+    """Yields what was sent, or the type of what was thrown."""
+    said = "first"
+    while said != "end":
+        try:
+            said = yield said
+        except ValueError as error:
+            said = type(error).__name__
+        emit("inside")
+    return "result"
+
+
+@streamll.trace("traced")
+async def async_echoing(emit):
+    said = "first"
+    while said != "end":
+        try:
+            said = yield said
+        except ValueError as error:
+            said = type(error).__name__
+        emit("inside")
+
+
+def in_turn(next_, send, throw):
+    """How both kinds of generators are driven."""
+    return [(next_, ()), (send, ("second",)), (throw, (ValueError("no"),))], (send, ("end",))
+
+
+def drive_generator():
+    steps = echoing(streamll.emit)
+    calls, (end, said) = in_turn(steps.__next__, steps.send, steps.throw)
+    assert [call(*given) for call, given in calls] == ["first", "second", "ValueError"]
+    with pytest.raises(StopIteration) as stop:
+        end(*said)
+    assert stop.value.value == "result"
+
+
+async def drive_async_generator():
+    steps = async_echoing(streamll.emit)
+    calls, (end, said) = in_turn(steps.__anext__, steps.asend, steps.athrow)
+    assert [await call(*given) for call, given in calls] == ["first", "second", "ValueError"]
+    with pytest.raises(StopAsyncIteration):
+        await end(*said)
+
+
+async def close_async_generator():
+    steps = async_echoing(streamll.emit)
+    assert await anext(steps) == "first"
+    assert await steps.asend("second") == "second"
+    await steps.aclose()
+    with pytest.raises(StopAsyncIteration):
+        await anext(steps)
+
+
+def close_generator():
+    steps = echoing(streamll.emit)
+    assert [next(steps), steps.send("second")] == ["first", "second"]
+    steps.close()
+
+
+async def drive_coroutine():
+    assert await returning(streamll.emit) == "result"
+
+
+async def fail_in_coroutine():
+    with pytest.raises(LookupError, match="the user's own"):
+        await raising(streamll.emit)
+
+
+@pytest.mark.parametrize(
+    ("drive", "inside", "error_type"),
+    [
+        (drive_coroutine, 1, None),
+        (fail_in_coroutine, 1, "LookupError"),
+        (drive_generator, 3, None),
+        (close_generator, 1, "GeneratorExit"),
+        (drive_async_generator, 3, None),
+        (close_async_generator, 1, "GeneratorExit"),
+    ],
+)
+def test_a_traced_function_is_in_its_trace_until_it_has_ended(heard, drive, inside, error_type):
+    with streamll.configure(sinks=[heard]):
+        if asyncio.iscoroutine(running := drive()):
+            asyncio.run(running)
+    assert heard.types == ["trace.start", *["inside"] * inside, "trace.end"]
+    assert heard.events[-1].error_type == error_type
+
+
+def test_a_traced_function_is_of_the_kind_that_it_was():
+    assert inspect.iscoroutinefunction(returning)
+    assert inspect.isgeneratorfunction(echoing)
+    assert inspect.isasyncgenfunction(async_echoing)
+    assert echoing.__doc__ == "Yields what was sent, or the type of what was thrown."
+
+
+def test_traces_in_the_threads_of_parallel_are_inside_the_one_around_it(heard):
+    class Item(dspy.Module):
+        def forward(self, i):
+            with streamll.trace("item"), streamll.trace("inner"):
+                return dspy.Prediction(i=i)
+
+    class Outer(dspy.Module):
+        def forward(self):
+            with streamll.trace("outer"):
+                pairs = [(Item(), {"i": i}) for i in range(6)]
+                dspy.Parallel(num_threads=2, disable_progress_bar=True)(pairs)
+
+    streamll.instrument(Outer(), sinks=[heard])()
+    started = {event.trace_id: event for event in heard.of("trace.start")}
+    around = [
+        (event.name, parent.name if (parent := started.get(event.parent_trace_id)) else None)
+        for event in started.values()
+    ]
+    assert sorted(around, key=str) == sorted(
+        [("outer", None), *[("item", "outer"), ("inner", "item")] * 6], key=str
+    )
 
 
 def test_emit_event_takes_its_place_in_the_run(lm, heard):

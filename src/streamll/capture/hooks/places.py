@@ -54,7 +54,7 @@ PROGRAMS = PatchTable(
     PatchSite("dspy.utils.parallelizer", "ParallelExecutor", "execute", wrappers.context_carried,
         "its threads get DSPy's settings but no context variables; of an evaluation's examples "
         "nothing else tells",
-        "`set_context` does not reach the threads of `dspy.Parallel` and `Evaluate`; no "
+        "`set_context` and `trace` do not reach the threads of `dspy.Parallel` and `Evaluate`; no "
         "`evaluate.example` events"),
     PatchSite("dspy", "Tool", "__call__", wrappers.tool_call,
         "a tool that `instrument(approve=…)` names asks before it does anything",

@@ -24,7 +24,7 @@ from streamll.capture.run.enter import acall_captured, call_captured, raise_in_o
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.options import check_fields, declare_options, declared_options
 from streamll.capture.run.scope import QUIET_KEY, SCOPE_KEY, current_scope, is_quiet
-from streamll.context import get_context, scoped_context
+from streamll.context import carrier
 from streamll.core.errors import ConfigurationError, Unwind, logger
 
 Function = Callable[..., Any]
@@ -200,12 +200,12 @@ def evaluated(original: Function) -> Function:
 
 def context_carried(original: Function) -> Function:
     def execute(self: Any, function: Callable[[Any], Any], data: Any) -> Any:
-        context = get_context()
+        carried = carrier()
         for_each = reported(function)
 
         @functools.wraps(function)
         def under_context(item: Any) -> Any:
-            with scoped_context(context):
+            with carried():
                 return for_each(item)
 
         with overriding(QUIET_KEY, is_quiet()):  # for its threads, which get no context variables
