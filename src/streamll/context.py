@@ -39,7 +39,7 @@ RESERVED_TYPES = frozenset(KINDS) - {"status"}
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _context: ContextVar[Mapping[str, Any]] = ContextVar("streamll_context", default=NOTHING)
-_trace: ContextVar[trace | None] = ContextVar("streamll_trace", default=None)
+_trace: ContextVar[_Block | None] = ContextVar("streamll_trace", default=None)
 
 
 # ``capture`` replaces this when it is imported; a process that never captures has no run.
@@ -202,6 +202,9 @@ class trace(ContextDecorator):  # noqa: N801 - it is called like a function
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._blocks: list[
+            _Block
+        ] = []  # open: it may be entered again inside itself, or by several tasks
 
     def __call__(self, function: Function) -> Function:
         traced: Any
@@ -238,22 +241,14 @@ class trace(ContextDecorator):  # noqa: N801 - it is called like a function
         return functools.wraps(function)(traced)  # type: ignore[return-value]
 
     def __enter__(self) -> Trace:
-        self.step = Trace(self._name, uuid.uuid4().hex)
-        self.parent = _open_trace()
-        self._publisher = current_scope()
-        _publish(ev.TraceStart(**self._facts()), self._publisher)
-        self._started = time.monotonic()
-        self.ended = False
-        _trace.set(self)
-        return self.step
+        block = _Block(self._name)
+        self._blocks.append(block)
+        return block.step
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.ended = True
-        _trace.set(_open_trace())
-        duration = time.monotonic() - self._started
-        error_type = kind.__name__ if kind is not None else None
-        end = ev.TraceEnd(**self._facts(), duration=duration, error_type=error_type)
-        _publish(end, self._publisher)
+        block = next((each for each in _traces_here() if each in self._blocks), self._blocks[-1])
+        self._blocks.remove(block)
+        block.end(kind)
 
     async def __aenter__(self) -> Trace:
         return self.__enter__()
@@ -264,14 +259,40 @@ class trace(ContextDecorator):  # noqa: N801 - it is called like a function
     def _recreate_cm(self) -> trace:  # each call of a decorated function is a trace of its own
         return trace(self._name)
 
+
+class _Block:
+    """One ``with`` block of a ``trace``, from its start on."""
+
+    def __init__(self, name: str) -> None:
+        self.step = Trace(name, uuid.uuid4().hex)
+        self.parent = _open_trace()
+        self._publisher = current_scope()
+        _publish(ev.TraceStart(**self._facts()), self._publisher)
+        self._started = time.monotonic()
+        self.ended = False
+        _trace.set(self)
+
+    def end(self, kind: type[BaseException] | None) -> None:
+        self.ended = True
+        _trace.set(_open_trace())
+        duration = time.monotonic() - self._started
+        error_type = kind.__name__ if kind is not None else None
+        end = ev.TraceEnd(**self._facts(), duration=duration, error_type=error_type)
+        _publish(end, self._publisher)
+
     def _facts(self) -> dict[str, Any]:
         parent = self.parent.step.trace_id if self.parent is not None else None
         return {**msgspec.structs.asdict(self.step), "parent_trace_id": parent}
 
 
-def _open_trace() -> trace | None:
+def _open_trace() -> _Block | None:
     """The innermost trace here that has not been left, wherever it was."""
+    return next(_traces_here(), None)
+
+
+def _traces_here() -> Iterator[_Block]:
     found = _trace.get()
-    while found is not None and found.ended:
+    while found is not None:
+        if not found.ended:
+            yield found
         found = found.parent
-    return found

@@ -171,6 +171,39 @@ def test_a_trace_is_an_async_context_manager_and_a_decorator_too(heard):
     assert heard.types[-1] == "trace.end"
 
 
+def test_one_trace_may_be_entered_again_inside_itself(heard):
+    step = streamll.trace("walk")
+
+    def walk(depth):
+        with step as entered:
+            return [entered.trace_id, *(walk(depth - 1) if depth else ())]
+
+    with streamll.configure(sinks=[heard]):
+        ids = walk(2)
+    assert [each.trace_id for each in heard.of("trace.start")] == ids
+    assert [each.parent_trace_id for each in heard.of("trace.start")] == [None, *ids[:2]]
+    assert [each.trace_id for each in heard.of("trace.end")] == ids[::-1]
+
+
+def test_one_trace_may_be_shared_by_tasks_at_once(heard):
+    step = streamll.trace("step")
+
+    async def request(own, other):
+        async with step as entered:
+            own.set()
+            await other.wait()
+            return entered.trace_id
+
+    async def both():
+        one, two = asyncio.Event(), asyncio.Event()
+        return await asyncio.gather(request(one, two), request(two, one))
+
+    with streamll.configure(sinks=[heard]):
+        ids = asyncio.run(both())
+    assert [each.trace_id for each in heard.of("trace.start")] == ids
+    assert sorted(each.trace_id for each in heard.of("trace.end")) == sorted(ids)
+
+
 @streamll.trace("traced")
 async def returning(emit):
     await asyncio.sleep(0)
