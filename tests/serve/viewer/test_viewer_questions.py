@@ -179,6 +179,61 @@ def test_a_tool_is_allowed_edited_and_refused(open_run):
     ]  # fmt: skip
 
 
+class Sends(dspy.Module):
+    """Calls its tool again and again with the same arguments, and keeps what became of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+        def send(to: Place, body: str, copies: int | None = 5, weight: int = 1):
+            self.calls.append((to, body, copies, weight))
+
+        self.tool = streamll.approve(send)
+
+    def forward(self, what="x"):
+        for _ in range(3):
+            self.tool(to=PLACE, body="secret", copies=3, weight=2)
+        return dspy.Prediction(answer="done")
+
+
+class Place(BaseModel):
+    street: str
+    floor: int | None
+    town: str = "Bonn"
+
+
+PLACE = Place(street="Am Hof", floor=2, town="Rome")
+
+
+def test_an_argument_that_is_cleared_is_empty(open_run):
+    """Left out, it would be the one that the person has taken away."""
+    program = Sends()
+    page, server, run = open_run(program)
+    page.goto(f"{server.url}/#run={run['run_id']}")
+    for number, names in enumerate([["body"], ["copies"], [".street", ".floor", ".town"]]):
+        asked = ask_form(page)
+        asked.get_by_role("button", name="Edit").click()
+        if number == 0:
+            asked.locator("[name^=weight]").fill("")
+            asked.get_by_role("button", name="Allow").click()
+            asked.locator(".entry:has([name^=weight]) .problem", has_text="Give a value").wait_for()
+            asked.locator("[name^=weight]").fill("2")
+        for name in names:
+            asked.locator(
+                f"[name^={name}]" if name in ("body", "copies") else f"[name$='{name}']"
+            ).fill("")
+        asked.get_by_role("button", name="Allow").click()
+        outcome(page, number + 1)
+    page.locator("#status[data-status=ended]").wait_for()
+    nowhere = Place(street="", floor=None, town="")
+    assert program.calls == [
+        (PLACE, "", 3, 2),
+        (PLACE, "secret", None, 2),
+        (nowhere, "secret", 3, 2),
+    ]
+
+
 def test_answered_elsewhere_lapsed_and_not_permitted(open_run):
     program = Asks(str, str, timeout=3600, default="none")
     page, server, run = open_run(

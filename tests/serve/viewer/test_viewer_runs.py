@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Literal
 
 import dspy
 import pytest
@@ -238,6 +239,53 @@ def test_every_kind_of_input_is_filled_in_again(site, practice, open_page):
     told = page.locator("#form .problem:visible").all_text_contents()
     assert len(told) == 3
     assert all("Give this once more" in each for each in told)
+
+
+class Gives(dspy.Module):
+    """Keeps what it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.given = []
+
+    def forward(
+        self,
+        big: int,
+        limit: int | None = 10,
+        names: list[str] = ["a"],  # noqa: B006 - a default that a form shows
+        flag: bool | None = True,
+        prefix: str = "Dear",
+        tone: Literal["warm", "cold"] | None = "warm",
+        others: list[str] | None = None,
+    ):
+        self.given.append([big, limit, names, flag, prefix, tone, others])
+        return dspy.Prediction(answer="done")
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_what_was_given_empty_is_so_again_and_long_numbers_are_marked_and_sent_as_typed(
+    site, open_page, empty
+):
+    program, big = Gives(), 2**60 + 1
+    given = {
+        "big": big, "limit": None, "names": [], "flag": None, "prefix": "", "tone": None, "others": None
+    }  # fmt: skip
+    server = site(program)
+    with streamll.configure(include=["inputs"]), server.client() as client:
+        run = client.post("/runs", json={"inputs": given if empty else {"big": big}}).json()
+        client.get(run["events"])
+    page = open_page(f"{server.url}/#run={run['run_id']}")
+    page.click("#again")
+    assert "15 digits" in page.text_content("#problem-big")
+    assert page.locator("#form .problem:visible").count() == 1
+    page.fill("[name=big]", str(big + 1))
+    page.click("#form button.primary")
+    wait_until(lambda: len(program.given) == 2)
+    first, second = program.given
+    assert first == (
+        list(given.values()) if empty else [big, 10, ["a"], True, "Dear", "warm", None]
+    )
+    assert second == [big + 1, *first[1:]]
 
 
 def test_a_run_is_taken_along_as_events_and_as_a_report(served, open_page, tmp_path):

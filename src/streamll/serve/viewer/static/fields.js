@@ -29,10 +29,10 @@ function fieldFor(place, name, given, definitions, required, kind = "") {
   const { schema, optional } = resolved(given.default === null ? { ...given, default: undefined } : given, definitions);
   const needed = required && !optional;
   const made = isMedia(schema) ? media(schema, needed)
-    : schema.enum || "const" in schema ? choice(schema, needed)
-    : schema.type === "boolean" ? needed || schema.default !== undefined ? tick(schema) : choice({ ...schema, enum: [true, false] }, false)
+    : schema.enum || "const" in schema ? choice(schema, needed, optional)
+    : schema.type === "boolean" ? needed || !optional && schema.default !== undefined ? tick(schema) : choice({ ...schema, enum: [true, false] }, false, optional)
     : schema.type === "object" && schema.properties ? group(place, name, schema, definitions, needed)
-    : schema.type === "array" && schema.items ? rows(place, name, schema, definitions)
+    : schema.type === "array" && schema.items ? rows(place, name, schema, definitions, needed)
     : schema.type === "integer" || schema.type === "number" ? number(schema, needed)
     : text(schema, needed, kind);
   const problem = element("p", "problem");
@@ -43,20 +43,30 @@ function fieldFor(place, name, given, definitions, required, kind = "") {
     problem.hidden = !message;
     if (made.entry) made.entry.setAttribute("aria-invalid", String(Boolean(message)));
   };
-  /** Take a value over that a run was given, as its events carry it. */
-  const fill = (value) => {
-    if (value === null || value === undefined) return;
-    if (made.put(value) === false) tell("Give this once more: the run's events do not have it as it was.");
-    else if (typeof value === "string" && CUT.test(value)) tell("The run's events have only the beginning of this.");
+  let empty; // what it means where nothing is entered; undefined: it is left out
+  const value = () => { const entered = made.value(); return entered === undefined ? empty : entered; };
+  /** Take a value over, as events carry it. In what is `edited`, whatever is cleared is empty, and not left out. */
+  const fill = (given, edited = false) => {
+    if (given === undefined) return;
+    const whole = made.put(given, edited);
+    if (given === "" || (given === null && optional)) empty = given;
+    else if (edited) empty = optional ? null : made.cleared;
+    if (made.entry && (edited || empty !== undefined)) made.entry.placeholder = JSON.stringify(empty) ?? "";
+    if (made.entry && empty !== undefined) made.entry.required = false;
+    const same = made.inside && given !== null ? whole : JSON.stringify(value()) === JSON.stringify(given);
+    if (!made.inside && schema.type !== "number" && isLong(given)) tell("Check the numbers: a page keeps no more than 15 digits.");
+    else if (!same) tell("Give this once more: the run's events do not have it as it was.");
+    else if (typeof given === "string" && CUT.test(given)) tell("The run's events have only the beginning of this.");
   };
-  if (!made.entry) return { ...made, key: name, tell, fill, node: around("div", made.node, problem) };
+  const field = { ...made, key: name, tell, fill, value };
+  if (!made.entry) return { ...field, node: around("div", made.node, problem) };
   made.entry.name = place;
   made.entry.setAttribute("aria-describedby", problem.id);
   const label = element("label", made.ticked ? "tick" : ""), title = element("span", "", name);
   if (kind && kind !== "str") title.append(element("small", "", kind));
   label.append(...(made.ticked ? [made.node, title] : [title, made.node]));
   if (schema.description && (made.ticked || schema.enum)) label.title = schema.description;
-  return { ...made, key: name, tell, fill, node: around("div", label, problem) };
+  return { ...field, node: around("div", label, problem) };
 }
 
 function around(tag, ...children) {
@@ -72,9 +82,12 @@ function text(schema, needed, kind) {
   const example = schema.type === "array" ? '["…", "…"]' : schema.type === "object" ? '{"…": "…"}' : "";
   entry.placeholder = typeof schema.default === "string" ? schema.default : schema.description || example;
   entry.required = needed;
-  const put = (value) => { entry.value = typeof value === "string" && (isText || read(value) === value) ? value : JSON.stringify(value); };
-  return { entry, node: entry, put, value: () => (entry.value === "" ? undefined : isText ? entry.value : read(entry.value)) };
+  const put = (value) => { entry.value = typeof value === "string" && (isText || read(value) === value) ? value : isText && value === null ? "" : JSON.stringify(value); };
+  return { entry, node: entry, put, cleared: isText ? "" : undefined, value: () => (entry.value === "" ? undefined : isText ? entry.value : read(entry.value)) };
 }
+
+/** Whether there are whole numbers in it that are others in JavaScript, or may be. */
+const isLong = (value) => (value !== null && typeof value === "object" ? Object.values(value).some(isLong) : Number.isInteger(value) && !Number.isSafeInteger(value));
 
 function read(typed) { try { return JSON.parse(typed); } catch { return typed; } }
 
@@ -85,7 +98,8 @@ function number(schema, needed) {
   for (const [bound, key] of [["min", "minimum"], ["max", "maximum"]]) if (key in schema) entry[bound] = schema[key];
   entry.placeholder = schema.default ?? schema.description ?? "";
   entry.required = needed;
-  return { entry, node: entry, put: (value) => { entry.value = value; }, value: () => (entry.value === "" ? undefined : Number(entry.value)) };
+  const typed = () => (schema.type === "integer" && isLong(Number(entry.value)) ? entry.value : Number(entry.value)); // the server reads digits as well
+  return { entry, node: entry, put: (value) => { entry.value = value; }, value: () => (entry.value === "" ? undefined : typed()) };
 }
 
 function tick(schema) {
@@ -95,8 +109,8 @@ function tick(schema) {
   return { entry, node: entry, ticked: true, put: (value) => { entry.checked = value === true; }, value: () => entry.checked };
 }
 
-function choice(schema, needed) {
-  const entry = element("select"), choices = schema.enum || [schema.const];
+function choice(schema, needed, optional) {
+  const entry = element("select"), choices = [...(schema.enum || [schema.const]), ...(optional && schema.default !== undefined ? [null] : [])];
   if (schema.default === undefined) entry.append(new Option(needed ? "choose…" : "–", ""));
   entry.required = needed;
   choices.forEach((each, number) => {
@@ -105,8 +119,7 @@ function choice(schema, needed) {
   });
   const put = (value) => {
     const number = choices.findIndex((each) => JSON.stringify(each) === JSON.stringify(value));
-    if (number < 0) return false;
-    entry.value = String(number);
+    entry.value = number < 0 ? "" : String(number);
   };
   return { entry, node: entry, put, value: () => (entry.value === "" ? undefined : choices[Number(entry.value)]) };
 }
@@ -138,8 +151,8 @@ function media(schema, needed) {
   node.append(entry, ...(schema.title === "Image" ? [address] : []));
   const put = (value) => {
     if (/^https?:/.test(value) && schema.title === "Image") address.value = value;
-    else if (/^data:/.test(value) && !CUT.test(value) || value.file_data) held = Promise.resolve(value);
-    else return false;
+    else if (/^data:/.test(value) && !CUT.test(value) || value?.file_data) held = value;
+    else return;
     entry.required = false;
   };
   return { entry, node, put, value: () => address.value || held };
@@ -164,10 +177,11 @@ function group(place, name, schema, definitions, needed) {
   button.type = "button";
   button.addEventListener("click", turn);
   if (needed) open(); else legend.append(button);
-  const put = (value) => {
-    if (typeof value !== "object") return false;
+  const put = (value, edited) => {
+    if (value === null || typeof value !== "object") return false;
     if (!fields) turn();
-    for (const field of fields) if (Object.hasOwn(value, field.key)) field.fill(value[field.key]);
+    for (const field of fields) if (Object.hasOwn(value, field.key)) field.fill(value[field.key], edited);
+    return Object.keys(value).every((key) => Object.hasOwn(schema.properties, key));
   };
   return {
     node,
@@ -178,9 +192,9 @@ function group(place, name, schema, definitions, needed) {
 }
 
 /** A list: as many fields as are added. */
-function rows(place, name, schema, definitions) {
+function rows(place, name, schema, definitions, needed) {
   const node = element("fieldset"), legend = element("legend", "", name), button = element("button", "quiet", "Add");
-  let fields = [], last = 0;
+  let fields = [], last = 0, given = needed; // whether no row is an empty list
   button.type = "button";
   const add = () => {
     const field = fieldFor(`${place}[${last++}]`, `${name} ${last}`, schema.items, definitions, true);
@@ -194,16 +208,18 @@ function rows(place, name, schema, definitions) {
     return field;
   };
   button.addEventListener("click", () => { add().node.querySelector("input, textarea, select")?.focus(); });
-  const put = (value) => {
+  const put = (value, edited) => {
     if (!Array.isArray(value)) return false;
+    given = true;
     for (const field of fields) field.node.remove();
     fields = [];
-    for (const each of value) add().fill(each);
+    for (const each of value) add().fill(each, edited);
+    return true;
   };
   legend.append(button);
   node.append(legend);
   const inside = () => fields.map((field, key) => ({ ...field, key })); // one may have been removed
-  return { node, inside, put, value: () => (fields.length || schema.default === undefined ? fields.map((field) => field.value()) : undefined) };
+  return { node, inside, put, value: () => (fields.length || given ? fields.map((field) => field.value()) : undefined) };
 }
 
 /** The value with everything in it, files included, and without what was left out. */

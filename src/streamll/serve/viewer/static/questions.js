@@ -120,7 +120,13 @@ class Question {
     this.value = async () => {
       if (!own) return { value: true };
       const changes = {};
-      for (const [field, before] of own) if (JSON.stringify(await settled(field.value())) !== before) changes[field.key] = await settled(field.value());
+      for (const [field, before] of own) {
+        const now = await settled(field.value());
+        if (JSON.stringify(now) === before) continue;
+        const problems = [{ place: `arguments.${field.key}`, message: "Give a value" }]; // left out, it would be the old one
+        if (now === undefined) throw new streamll.StreamllError("wrong", "", { problems });
+        changes[field.key] = now;
+      }
       return { value: Object.keys(changes).length ? { allow: true, arguments: changes } : true };
     };
     this.button("Allow", null, "primary");
@@ -128,7 +134,7 @@ class Question {
     if (given && edited.properties) {
       const edit = this.button("Edit the arguments", async () => {
         const fields = Object.entries(edited.properties).map(([key, each]) => fieldFor(`${key}-${id}`, key, each, definitions, false));
-        for (const field of fields) field.fill(given[field.key]);
+        for (const field of fields) field.fill(given[field.key], true);
         own = await Promise.all(fields.map(async (field) => [field, JSON.stringify(await settled(field.value()))]));
         const group = element("fieldset");
         group.append(element("legend", "", "arguments"), ...fields.map((field) => field.node));
@@ -148,7 +154,7 @@ class Question {
     try {
       await this.send(await this.value());
     } catch (problem) {
-      this.fail(problem.message);
+      this.refused(problem);
     }
   }
 
