@@ -58,20 +58,14 @@ export class Http {
   }
 }
 
-/** Milliseconds that an answer asks to wait. */
-export function retryAfter(answer: Response): number | undefined {
-  const seconds = Number(answer.headers.get("retry-after") ?? NaN);
-  return seconds >= 0 ? seconds * 1000 : undefined;
-}
-
-export async function refusal(answer: Response, more?: Record<number, ErrorCode>): Promise<StreamllError> {
+async function refusal(answer: Response, more?: Record<number, ErrorCode>): Promise<StreamllError> {
   const { status } = answer, codes: Record<number, ErrorCode> = { 404: "not_found", 429: "busy", ...more };
   const body = await answer.json().catch(() => null);
   const said = body?.error?.message ?? body?.error ?? body?.message ?? body?.detail;
-  const message = typeof said === "string" ? said : `the server answers ${status}`;
+  const seconds = Number(answer.headers.get("retry-after") ?? NaN), message = typeof said === "string" ? said : `the server answers ${status}`;
   return new StreamllError(codes[status] ?? (status >= 500 ? "unavailable" : "refused"), message, {
     status,
     ...(Array.isArray(body?.problems) ? { problems: body.problems } : {}),
-    ...(retryAfter(answer) === undefined ? {} : { retryAfter: retryAfter(answer)! }),
+    ...(seconds >= 0 ? { retryAfter: seconds * 1000 } : {}),
   });
 }

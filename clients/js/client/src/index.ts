@@ -48,8 +48,7 @@ export function startRun<P extends Signature = AnySignature>(base: string | URL,
   const start = async () => {
     const body = JSON.stringify({ program, inputs, context });
     const answer = await http.ok(new URL("runs", server), { method: "POST", headers: JSON_BODY, body }).catch((error) => {
-      if (error instanceof StreamllError) throw error;
-      throw new StreamllError("network", "the server did not answer: the run may have been started", { cause: error });
+      throw error instanceof StreamllError ? error : new StreamllError("network", "the server did not answer: the run may have been started", { cause: error });
     });
     const { run_id, token, answer_token } = await answer.json().catch(() => ({}));
     if (typeof run_id !== "string") throw new StreamllError("protocol", `${server} is no streamll server`);

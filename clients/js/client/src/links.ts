@@ -2,7 +2,7 @@
 import { Decoder } from "./compact.js";
 import { StreamllError } from "./errors.js";
 import type { RunEvent } from "./events.js";
-import { passes, refusal, retryAfter, type Http } from "./http.js";
+import { passes, type Http } from "./http.js";
 import { FrameReader } from "./sse.js";
 
 /** `over`: the server has nothing more of this run. `quiet`: nothing came for long, which need not be a failure. `error`: why it broke. `wait`: milliseconds, if the server asks for it. */
@@ -19,6 +19,12 @@ export interface Listener {
   hear(events: RunEvent[]): void;
 }
 
+/** What ended a connection, unless there is no sense in coming back. */
+function broken(error: any): Ended {
+  if (error instanceof SyntaxError || (error instanceof StreamllError && !passes(error.status ?? 0))) throw error;
+  return { error, wait: error?.retryAfter };
+}
+
 /** A stream of the run's events, by a request that is built for it. */
 export async function overSSE(http: Http, url: URL, init: RequestInit, silence: number, listener: Listener, signal: AbortSignal): Promise<Ended> {
   const own = new AbortController(), abort = () => own.abort();
@@ -32,10 +38,8 @@ export async function overSSE(http: Http, url: URL, init: RequestInit, silence: 
   const frames = new FrameReader(), decoder = new Decoder();
   try {
     heard();
-    const answer = await http.fetch(url, { ...init, headers: { accept: "text/event-stream", ...(init.headers as object) }, signal: own.signal });
+    const answer = await http.ok(url, { ...init, headers: { accept: "text/event-stream", ...(init.headers as object) }, signal: own.signal });
     if (answer.status === 204) return { over: true };
-    if (passes(answer.status)) return { error: await refusal(answer), wait: retryAfter(answer) };
-    if (!answer.ok) throw await refusal(answer);
     if (!answer.body || !/^text\/event-stream\b/.test(answer.headers.get("content-type") ?? "")) {
       throw new StreamllError("protocol", `${url} answers with no event stream: is it the address of a run?`, { status: answer.status });
     }
@@ -51,8 +55,7 @@ export async function overSSE(http: Http, url: URL, init: RequestInit, silence: 
       if (events.length) listener.hear(events);
     }
   } catch (error) {
-    if (error instanceof StreamllError || error instanceof SyntaxError) throw error;
-    return { error: silent ? new Error(`nothing came for ${silence / 1000} s`) : error };
+    return broken(silent ? new Error(`nothing came for ${silence / 1000} s`) : error);
   } finally {
     clearTimeout(timer);
     signal.removeEventListener("abort", abort);
@@ -99,8 +102,7 @@ export async function overWebSocket(make: (url: URL) => WebSocket, url: URL, loo
     try {
       await look();
     } catch (error) {
-      if (error instanceof StreamllError && !passes(error.status ?? 0)) throw error;
-      return { error, wait: error instanceof StreamllError ? error.retryAfter : undefined };
+      return broken(error);
     }
   }
   return { error: new Error(`the WebSocket was closed with code ${code}`) };

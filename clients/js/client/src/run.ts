@@ -4,7 +4,7 @@ import type { RunEvent } from "./events.js";
 import { JSON_BODY, type Http } from "./http.js";
 import type { Ended, Listener } from "./links.js";
 import { Progress } from "./progress.js";
-import { isCalled, RunState, statusAfter, type Connection, type FieldState, type RunStatus, type Snapshot } from "./state.js";
+import { isCalled, isEnd, RunState, statusAfter, type Connection, type FieldState, type RunStatus, type Snapshot } from "./state.js";
 
 /** The types of a program's inputs and outputs, as `streamll types` writes them. */
 export interface Signature {
@@ -293,11 +293,8 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
     const gone = (cause?: unknown) => new StreamllError("gone", "the run cannot be read on: its server keeps no log of it", { cause });
     const told: any = await this.ask(this.id!, "").then((answer) => answer.json()).catch((error) => { throw gone(error); });
     if (this.finished) return; // it was closed meanwhile
-    if (told.status !== "ended" && told.status !== "failed" && told.status !== "cancelled") throw gone();
-    this.state.status = told.status;
-    this.state.usage = told;
-    if (told.status === "failed") this.state.error = new StreamllError("failed", told.error ? `${told.error_type}: ${told.error}` : told.error_type);
-    if (told.status === "cancelled") this.state.error = new StreamllError("cancelled", "the run was cancelled");
+    if (!isEnd(told.status)) throw gone();
+    this.state.end(told.status, told, told.error);
     this.finish();
   }
 
@@ -422,9 +419,7 @@ class Queue implements AsyncIterableIterator<RunEvent> {
   }
 
   async return(): Promise<IteratorResult<RunEvent>> {
-    const unread = this.items.slice(this.next_);
-    this.items = [];
-    this.next_ = 0;
+    const unread = this.items.splice(this.next_);
     this.close(undefined);
     this.leave(unread);
     return { done: true, value: undefined };

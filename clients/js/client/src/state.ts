@@ -1,6 +1,6 @@
 // What a run has come to: events in, an immutable snapshot out. Knows neither pages nor the network.
 import { StreamllError } from "./errors.js";
-import type { Question, RunEvent, Shared, Totals } from "./events.js";
+import type { Question, RunError, RunEvent, Shared, Totals } from "./events.js";
 import { Attempts, type Attempt, type Field } from "./fields.js";
 
 /**
@@ -67,6 +67,8 @@ export interface Snapshot {
 
 const ENDS: Record<string, RunStatus> = { "run.end": "ended", "run.error": "failed", "run.cancelled": "cancelled" };
 
+export const isEnd = (status: RunStatus) => Object.values(ENDS).includes(status);
+
 export const statusAfter = (event: Shared & { event_type: string }): RunStatus | null => (Object.hasOwn(ENDS, event.event_type) ? ENDS[event.event_type]! : null);
 
 interface Shown {
@@ -95,7 +97,7 @@ export class RunState {
 
   take(event: RunEvent): void {
     const status = statusAfter(event);
-    if (status) this.end(event as RunEvent & Totals, status);
+    if (status) this.end(status, event, (event as RunError).message, event);
     else if (event.event_type === "run.start") this.program = event.program;
     else if (event.event_type === "status") this.message = event.message;
     else if (event.event_type === "question") this.questions = [...this.questions, event];
@@ -104,13 +106,14 @@ export class RunState {
     else this.write(event);
   }
 
-  private end(event: RunEvent & Totals, status: RunStatus): void {
+  /** It has ended so; `usage` tells of it, and is its last event where that was read. */
+  end(status: RunStatus, usage: any, message?: string, event?: any): void {
     this.status = status;
-    this.usage = event;
+    this.usage = usage;
     this.questions = [];
-    if (event.event_type === "run.end") this.outputs = event.outputs ?? null;
-    if (event.event_type === "run.error") this.error = new StreamllError("failed", event.message ? `${event.error_type}: ${event.message}` : event.error_type, { event });
-    if (event.event_type === "run.cancelled") this.error = new StreamllError("cancelled", "the run was cancelled", { event });
+    if (status === "ended") this.outputs = usage.outputs ?? null;
+    if (status === "failed") this.error = new StreamllError(status, message ? `${usage.error_type}: ${message}` : usage.error_type, { event });
+    if (status === "cancelled") this.error = new StreamllError(status, "the run was cancelled", { event });
   }
 
   private write(event: RunEvent): void {

@@ -263,19 +263,15 @@
       return answer;
     }
   };
-  function retryAfter(answer) {
-    const seconds = Number(answer.headers.get("retry-after") ?? NaN);
-    return seconds >= 0 ? seconds * 1e3 : void 0;
-  }
   async function refusal(answer, more) {
     const { status } = answer, codes = { 404: "not_found", 429: "busy", ...more };
     const body = await answer.json().catch(() => null);
     const said = body?.error?.message ?? body?.error ?? body?.message ?? body?.detail;
-    const message = typeof said === "string" ? said : `the server answers ${status}`;
+    const seconds = Number(answer.headers.get("retry-after") ?? NaN), message = typeof said === "string" ? said : `the server answers ${status}`;
     return new StreamllError(codes[status] ?? (status >= 500 ? "unavailable" : "refused"), message, {
       status,
       ...Array.isArray(body?.problems) ? { problems: body.problems } : {},
-      ...retryAfter(answer) === void 0 ? {} : { retryAfter: retryAfter(answer) }
+      ...seconds >= 0 ? { retryAfter: seconds * 1e3 } : {}
     });
   }
 
@@ -342,6 +338,10 @@
   };
 
   // client/src/links.ts
+  function broken(error) {
+    if (error instanceof SyntaxError || error instanceof StreamllError && !passes(error.status ?? 0)) throw error;
+    return { error, wait: error?.retryAfter };
+  }
   async function overSSE(http, url, init, silence, listener, signal) {
     const own = new AbortController(), abort = () => own.abort();
     let timer, silent = false;
@@ -357,10 +357,8 @@
     const frames = new FrameReader(), decoder = new Decoder();
     try {
       heard();
-      const answer = await http.fetch(url, { ...init, headers: { accept: "text/event-stream", ...init.headers }, signal: own.signal });
+      const answer = await http.ok(url, { ...init, headers: { accept: "text/event-stream", ...init.headers }, signal: own.signal });
       if (answer.status === 204) return { over: true };
-      if (passes(answer.status)) return { error: await refusal(answer), wait: retryAfter(answer) };
-      if (!answer.ok) throw await refusal(answer);
       if (!answer.body || !/^text\/event-stream\b/.test(answer.headers.get("content-type") ?? "")) {
         throw new StreamllError("protocol", `${url} answers with no event stream: is it the address of a run?`, { status: answer.status });
       }
@@ -376,8 +374,7 @@
         if (events.length) listener.hear(events);
       }
     } catch (error) {
-      if (error instanceof StreamllError || error instanceof SyntaxError) throw error;
-      return { error: silent ? new Error(`nothing came for ${silence / 1e3} s`) : error };
+      return broken(silent ? new Error(`nothing came for ${silence / 1e3} s`) : error);
     } finally {
       clearTimeout(timer);
       signal.removeEventListener("abort", abort);
@@ -435,8 +432,7 @@
       try {
         await look();
       } catch (error) {
-        if (error instanceof StreamllError && !passes(error.status ?? 0)) throw error;
-        return { error, wait: error instanceof StreamllError ? error.retryAfter : void 0 };
+        return broken(error);
       }
     }
     return { error: new Error(`the WebSocket was closed with code ${code}`) };
@@ -505,6 +501,7 @@
 
   // client/src/state.ts
   var ENDS = { "run.end": "ended", "run.error": "failed", "run.cancelled": "cancelled" };
+  var isEnd = (status) => Object.values(ENDS).includes(status);
   var statusAfter = (event) => Object.hasOwn(ENDS, event.event_type) ? ENDS[event.event_type] : null;
   var RunState = class {
     id = null;
@@ -523,7 +520,7 @@
     known = /* @__PURE__ */ new Set();
     take(event) {
       const status = statusAfter(event);
-      if (status) this.end(event, status);
+      if (status) this.end(status, event, event.message, event);
       else if (event.event_type === "run.start") this.program = event.program;
       else if (event.event_type === "status") this.message = event.message;
       else if (event.event_type === "question") this.questions = [...this.questions, event];
@@ -531,13 +528,14 @@
       else if (event.event_type === "stream.gap") this.lost += event.count;
       else this.write(event);
     }
-    end(event, status) {
+    /** It has ended so; `usage` tells of it, and is its last event where that was read. */
+    end(status, usage, message, event) {
       this.status = status;
-      this.usage = event;
+      this.usage = usage;
       this.questions = [];
-      if (event.event_type === "run.end") this.outputs = event.outputs ?? null;
-      if (event.event_type === "run.error") this.error = new StreamllError("failed", event.message ? `${event.error_type}: ${event.message}` : event.error_type, { event });
-      if (event.event_type === "run.cancelled") this.error = new StreamllError("cancelled", "the run was cancelled", { event });
+      if (status === "ended") this.outputs = usage.outputs ?? null;
+      if (status === "failed") this.error = new StreamllError(status, message ? `${usage.error_type}: ${message}` : usage.error_type, { event });
+      if (status === "cancelled") this.error = new StreamllError(status, "the run was cancelled", { event });
     }
     write(event) {
       const call = event.call_id ?? "";
@@ -780,20 +778,20 @@
     async connect(failures, signal) {
       this.connected({ state: "connecting", failures });
       this.progress.reconnected();
-      let broken = null;
+      let broken2 = null;
       const listener = {
         opened: () => this.connected({ state: "open", failures }),
         hear: (events) => {
           for (const event of events) {
             if (signal.aborted || this.finished) return;
-            if (event.event_type === "stream.error") broken = new Error(String(event.data?.message ?? "the server ends the stream"));
+            if (event.event_type === "stream.error") broken2 = new Error(String(event.data?.message ?? "the server ends the stream"));
             else this.take(event);
           }
         }
       };
       try {
         const ended = await this.way.read(this.id, this.progress.position, this.compact, listener, signal);
-        return broken && !ended.over ? { ...ended, error: broken } : ended;
+        return broken2 && !ended.over ? { ...ended, error: broken2 } : ended;
       } catch (error) {
         if (!(error instanceof SyntaxError)) throw error;
         if (!this.compact) throw new StreamllError("protocol", `what comes is no stream of events: ${error.message}`, { cause: error });
@@ -816,11 +814,8 @@
         throw gone(error);
       });
       if (this.finished) return;
-      if (told3.status !== "ended" && told3.status !== "failed" && told3.status !== "cancelled") throw gone();
-      this.state.status = told3.status;
-      this.state.usage = told3;
-      if (told3.status === "failed") this.state.error = new StreamllError("failed", told3.error ? `${told3.error_type}: ${told3.error}` : told3.error_type);
-      if (told3.status === "cancelled") this.state.error = new StreamllError("cancelled", "the run was cancelled");
+      if (!isEnd(told3.status)) throw gone();
+      this.state.end(told3.status, told3, told3.error);
       this.finish();
     }
     // --- what comes -----------------------------------------------------------------------------------
@@ -931,9 +926,7 @@
       return { done: true, value: void 0 };
     }
     async return() {
-      const unread = this.items.slice(this.next_);
-      this.items = [];
-      this.next_ = 0;
+      const unread = this.items.splice(this.next_);
       this.close(void 0);
       this.leave(unread);
       return { done: true, value: void 0 };
