@@ -129,4 +129,11 @@ for (const raises of ["connecting", "open", "closed"]) {
   results.silent = { answer: result?.values.answer, places, waited: states.includes("waiting") };
 }
 
+// Fields that have ended as null, which is no text.
+{
+  const nothing = { event_type: "field.partial", seq: 5, timestamp: 1, run_id: "r", call_id: "c", field: "answer", value: null, state: "complete" };
+  const fetch = async () => stream([...RUN.slice(0, 2), token(2, "null", 0), nothing, RUN.at(-1)]);
+  results.nothing = (await join({ fetch }).result()).values;
+}
+
 process.stdout.write(JSON.stringify(results), () => process.exit());

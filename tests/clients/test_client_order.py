@@ -61,3 +61,7 @@ def test_a_callback_that_raises_is_reported_and_stops_no_reading(results):
 def test_a_websocket_on_which_nothing_comes_is_made_anew_and_is_no_failure(results):
     places = [None, "r:2:4", "r:2:4", "r:2:4"]
     assert results["silent"] == {"answer": ANSWER, "places": places, "waited": False}
+
+
+def test_a_field_that_is_null_has_the_value_null(results):
+    assert results["nothing"] == {"answer": None}

@@ -216,3 +216,11 @@ def test_a_table_is_rows_of_names_on_a_phone(report):
 def test_the_thinking_of_a_retry_is_folded_away(report):
     page = report(RUNS["superseded_thinking"]())
     assert page.locator(".attempt:not(.superseded) .field").count() == 1
+
+
+def test_nothing_is_told_from_an_empty_text(report):
+    scribe = Scribe().start()
+    for field, value, said in (("age", None, "null"), ("name", "", '""')):
+        scribe.text(field, said).add(ev.FieldPartial, field=field, value=value, state="complete")
+    page = report(scribe.end().events)
+    assert [text(page, field) for field in ("age", "name")] == ["null", ""]

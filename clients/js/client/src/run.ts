@@ -170,7 +170,7 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
   }
 
   private values(): P["outputs"] {
-    const latest: [string, unknown][] = this.snapshot().fields.map((field) => [field.name, field.value ?? field.text]);
+    const latest: [string, unknown][] = this.snapshot().fields.map((field) => [field.name, field.value === undefined ? field.text : field.value]);
     return { ...this.state.outputs, ...Object.fromEntries(latest) } as P["outputs"]; // outputs are clipped
   }
 

@@ -704,7 +704,7 @@
       return this.field(name)?.value;
     }
     values() {
-      const latest = this.snapshot().fields.map((field) => [field.name, field.value ?? field.text]);
+      const latest = this.snapshot().fields.map((field) => [field.name, field.value === void 0 ? field.text : field.value]);
       return { ...this.state.outputs, ...Object.fromEntries(latest) };
     }
     // --- asking something of the run ------------------------------------------------------------------

@@ -69,7 +69,7 @@ class FieldBox {
     if (this.version === version) return;
     this.version = version;
     if (this.raw) this.value.show(JSON.stringify(field.value, null, 2), open ? [] : null);
-    else this.value.show(field.value ?? "", open ? field.growing : null);
+    else this.value.show(field.value === undefined ? "" : field.value, open ? field.growing : null);
   }
   show() {
     this.version = null;
