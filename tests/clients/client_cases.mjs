@@ -127,6 +127,13 @@ results.refused = {
   gaveUp: await outcome(joinRun({ base: "http://127.0.0.1:9/", runId: "x", retries: 2, ...QUICK }).result()),
   address: await outcome((async () => joinRun("http://127.0.0.1:9/elsewhere"))()),
 };
+// A token of the user's own making: the run's takes its place.
+{
+  const run = startRun(given.url, { program: "qa", inputs: { question: "?" }, headers: { Authorization: `Bearer ${given.token}` } });
+  const { status } = await outcome(run.result());
+  results.header = [status, run.token !== undefined];
+}
+
 // A token is asked for once it is refused.
 {
   const asked = [];

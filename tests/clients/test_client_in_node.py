@@ -332,6 +332,10 @@ def test_what_is_refused_says_why(done):
     assert done[0]["asked"] == {"asked": [None, "wrong 1", "wrong 2"], "status": "ended"}
 
 
+def test_the_runs_own_token_takes_the_place_of_a_header_however_that_is_spelt(done):
+    assert done[0]["header"] == ["ended", True]
+
+
 def test_each_answer_of_a_server_has_its_outcome(done):
     results, expected = done
     whole = [event["seq"] for event in expected["runs"][next(iter(STORIES))]]

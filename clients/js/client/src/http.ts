@@ -25,7 +25,7 @@ export class Http {
   constructor({ token, headers = {}, fetch: fetcher = (...given) => fetch(...given) }: HttpOptions) {
     this.token = typeof token === "string" ? token : undefined;
     this.ask = typeof token === "function" ? token : undefined;
-    this.headers = headers;
+    this.headers = Object.fromEntries(new Headers(headers)); // names in lower case, as ours are
     this.fetcher = fetcher;
   }
 

@@ -234,7 +234,7 @@
     constructor({ token, headers = {}, fetch: fetcher = (...given) => fetch(...given) }) {
       this.token = typeof token === "string" ? token : void 0;
       this.ask = typeof token === "function" ? token : void 0;
-      this.headers = headers;
+      this.headers = Object.fromEntries(new Headers(headers));
       this.fetcher = fetcher;
     }
     /** The token to begin with, where somebody has to be asked for it. */
