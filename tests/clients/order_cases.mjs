@@ -136,4 +136,12 @@ for (const raises of ["connecting", "open", "closed"]) {
   results.nothing = (await join({ fetch }).result()).values;
 }
 
+// Tokens and places: what is said to be undefined takes the place of nothing.
+{
+  const address = "http://server/runs/r?token=own&after=r:1", nothing = { token: undefined, after: undefined };
+  const place = { base: "http://server/", runId: "r", token: "own", after: "r:1" };
+  const runs = [joinRun(address, nothing), joinRun(place, nothing), joinRun(address, { token: "other", after: "r:2" }), joinRun(place, { token: "other", after: "r:2" })];
+  results.places = runs.map((run) => [run.token, run.position]);
+}
+
 process.stdout.write(JSON.stringify(results), () => process.exit());

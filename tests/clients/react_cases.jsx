@@ -1,5 +1,6 @@
 // What test_react_hooks.py drives: components that count how often they are rendered.
 import { StrictMode, useEffect, useState } from "react";
+import { flushSync } from "react-dom";
 import { createRoot, hydrateRoot } from "react-dom/client";
 import { renderToString } from "react-dom/server.browser";
 import { Run, useEvents, useField, useQuestions, useRun } from "@streamll/react";
@@ -47,6 +48,12 @@ function One({ number }) {
   return <li data-status={run.status}>{answer?.text}</li>;
 }
 
+/** A hook whose options and actions the tests have. */
+function Tokens() {
+  const [, render] = useState(0), run = useRun({ base: "llm/", ...globalThis.hook?.options });
+  useEffect(() => { globalThis.hook = { ...globalThis.hook, run, render: () => flushSync(() => render((n) => n + 1)) }; });
+}
+
 const Many = ({ count }) => <ol>{Array.from({ length: count }, (_, number) => <One key={number} number={number} />)}</ol>;
 
 export const html = () => renderToString(<App />);
@@ -56,5 +63,6 @@ if (globalThis.document) {
   let root = hydrateRoot(place, <StrictMode><App /></StrictMode>, { onRecoverableError: (error) => errors.push(String(error)) });
   const again = (run) => (root = createRoot(place)).render(<StrictMode><Shown run={run} /></StrictMode>);
   const many = (count) => (root = createRoot(place)).render(<Many count={count} />);
-  Object.assign(globalThis, { counts, heard, errors, again, many, leave: () => root.unmount() });
+  const tokens = () => (root = createRoot(place)).render(<Tokens />);
+  Object.assign(globalThis, { counts, heard, errors, again, many, tokens, leave: () => root.unmount() });
 }

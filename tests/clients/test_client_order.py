@@ -65,3 +65,7 @@ def test_a_websocket_on_which_nothing_comes_is_made_anew_and_is_no_failure(resul
 
 def test_a_field_that_is_null_has_the_value_null(results):
     assert results["nothing"] == {"answer": None}
+
+
+def test_what_is_undefined_takes_the_place_of_no_token_and_no_position(results):
+    assert results["places"] == [["own", "r:1"]] * 2 + [["other", "r:2"]] * 2

@@ -232,6 +232,40 @@ def test_a_run_that_was_started_here_and_is_joined_goes_on_and_is_stopped_by_a_s
         wait_until(lambda: client.get(f"/llm/runs/{run_id}").json()["status"] == "cancelled")
 
 
+TOKENS = """async ([token, own]) => {
+  const sent = [];
+  const fetch = async (url, { headers }) => {
+    sent.push(headers.authorization);
+    return new Response(null, { status: headers.authorization === "Bearer good" ? 404 : 401 });
+  };
+  hook.options = { token: token === null ? undefined : token === "asked" ? (refused) => `good${refused ? "" : " once"}` : token, fetch };
+  hook.render();
+  const run = hook.run.join({ runId: "r", token: own ?? undefined });
+  await run.result().catch(() => {});
+  return sent;
+}"""
+
+
+@pytest.mark.parametrize(
+    ("token", "own", "sent"),
+    [
+        (None, "good", ["good"]),
+        ("other", "good", ["good"]),
+        ("good", None, ["good"]),
+        ("good", "old", ["old", "good"]),
+        ("asked", "old", ["old", "good"]),
+        ("asked", None, ["good once", "good"]),
+    ],
+)
+def test_a_run_is_joined_with_its_own_token_and_with_the_hooks_if_that_is_old(
+    page, token, own, sent
+):
+    page.evaluate("leave()")
+    page.evaluate("tokens()")
+    page.wait_for_function("globalThis.hook")
+    assert page.evaluate(TOKENS, [token, own]) == [f"Bearer {each}" for each in sent]
+
+
 def test_twenty_runs_at_once_each_show_their_own(practice, site, page):
     """Half of them over WebSockets."""
     said = [f"number {number} has its own words" for number in range(20)]

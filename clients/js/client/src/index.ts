@@ -60,15 +60,16 @@ export function startRun<P extends Signature = AnySignature>(base: string | URL,
 
 /** Read a run that has been started: by its address (as `POST /runs` returns it), or by server and id. */
 export function joinRun<P extends Signature = AnySignature>(run: string | URL | JoinOptions, more: ReadOptions = {}): Run<P> {
-  if (typeof run !== "string" && "runId" in run) {
-    const options = { ...run, ...more };
-    return new Run<P>(wayOf(folder(run.base), new Http(options), options), run.runId, options);
-  }
+  if (typeof run !== "string" && "runId" in run) return joined(folder(run.base), run.runId, run, more);
   const url = resolved(run), found = /^(.*\/)runs\/([^/]+?)(?:\/(?:events|ws))?\/?$/.exec(url.pathname);
   if (!found) throw new StreamllError("not_found", `${url} is not the address of a run: it ends with runs/<id>`);
-  const query = url.searchParams, options = { token: query.get("token") ?? undefined, after: query.get("after"), ...more };
-  const base = new URL(found[1]!, url);
-  return new Run<P>(wayOf(base, new Http(options), options), decodeURIComponent(found[2]!), options);
+  const query = url.searchParams;
+  return joined(new URL(found[1]!, url), decodeURIComponent(found[2]!), { token: query.get("token") ?? undefined, after: query.get("after") }, more);
+}
+
+function joined(server: URL, id: string, own: ReadOptions, more: ReadOptions): Run<any> {
+  const options = { ...own, ...more, token: more.token ?? own.token, after: more.after ?? own.after };
+  return new Run(wayOf(server, new Http(options), options), id, options);
 }
 
 /** Run a program by a route of one's own, which answers with `sse_response`. With a log it can be resumed. */

@@ -1,6 +1,6 @@
 // The hook that has a run: it starts, joins and stops it. Text that grows does not render its component.
 import { useInsertionEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
-import { joinRun, startRun, type AnySignature, type JoinOptions, type ReadOptions, type Run, type RunStatus, type Signature, type Snapshot, type StartOptions } from "@streamll/client";
+import { joinRun, startRun, type AnySignature, type JoinOptions, type ReadOptions, type Run, type RunStatus, type Signature, type Snapshot, type StartOptions, type Token } from "@streamll/client";
 import { framesOf } from "./frames.js";
 import { nowhere } from "./reading.js";
 
@@ -13,7 +13,7 @@ export interface UseRunOptions<P extends Signature = AnySignature> extends Omit<
   context?: Readonly<Record<string, unknown>>;
 }
 
-/** The address of a run, or its id on the hook's server. */
+/** The address of a run, or its id on the hook's server. A token of its own comes before the hook's. */
 export type Joined = string | URL | (Omit<JoinOptions, "base"> & { base?: string | URL });
 
 type State = Omit<Snapshot, "status" | "fields" | "thinking" | "outputs">;
@@ -69,7 +69,7 @@ function actionsOf<P extends Signature>(options: () => UseRunOptions<P>, show: (
     },
     join(place: Joined) {
       const { base = ".", ...rest } = options(), isAddress = typeof place === "string" || place instanceof URL;
-      const made = joinRun<P>(isAddress ? place : { base, ...place }, rest);
+      const made = isAddress ? joinRun<P>(place, rest) : joinRun<P>({ base, ...rest, ...place, token: tokenOf(place.token, rest.token) });
       turnTo(made);
       return made;
     },
@@ -80,6 +80,12 @@ function actionsOf<P extends Signature>(options: () => UseRunOptions<P>, show: (
     stop: async () => run?.stop(),
     reset: () => turnTo(null),
   };
+}
+
+/** The run's own token, and the hook's where that is refused: it may be old. */
+function tokenOf(own: Token | undefined, other: Token | undefined): Token | undefined {
+  if (typeof own !== "string" || other === undefined) return own ?? other;
+  return (refused) => (refused === undefined ? own : typeof other === "function" ? other(refused) : other);
 }
 
 const isRunning = (status: string) => status === "starting" || status === "running";

@@ -951,15 +951,15 @@
 
   // client/src/index.ts
   function joinRun(run, more = {}) {
-    if (typeof run !== "string" && "runId" in run) {
-      const options2 = { ...run, ...more };
-      return new Run(wayOf(folder(run.base), new Http(options2), options2), run.runId, options2);
-    }
+    if (typeof run !== "string" && "runId" in run) return joined(folder(run.base), run.runId, run, more);
     const url = resolved(run), found = /^(.*\/)runs\/([^/]+?)(?:\/(?:events|ws))?\/?$/.exec(url.pathname);
     if (!found) throw new StreamllError("not_found", `${url} is not the address of a run: it ends with runs/<id>`);
-    const query = url.searchParams, options = { token: query.get("token") ?? void 0, after: query.get("after"), ...more };
-    const base = new URL(found[1], url);
-    return new Run(wayOf(base, new Http(options), options), decodeURIComponent(found[2]), options);
+    const query = url.searchParams;
+    return joined(new URL(found[1], url), decodeURIComponent(found[2]), { token: query.get("token") ?? void 0, after: query.get("after") }, more);
+  }
+  function joined(server, id, own, more) {
+    const options = { ...own, ...more, token: more.token ?? own.token, after: more.after ?? own.after };
+    return new Run(wayOf(server, new Http(options), options), id, options);
   }
   var SILENCE = 6e4;
   function wayOf(server, http, { transport = "sse", silence = SILENCE, WebSocket: Socket = globalThis.WebSocket }) {
