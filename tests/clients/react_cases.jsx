@@ -17,7 +17,10 @@ function Field({ run, name }) {
 function App() {
   count("App");
   const run = useRun({ base: "llm/", program: "QA" });
-  useEvents(run, (event) => heard.push(event.seq));
+  useEvents(run, (event) => {
+    heard.push(event.seq);
+    if (event.event_type === globalThis.raises) throw new Error(`the page's own, at ${event.event_type}`);
+  });
   useEffect(() => { globalThis.run = run; });
   return (
     <main>

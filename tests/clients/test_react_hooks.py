@@ -166,6 +166,19 @@ def test_a_field_that_grows_renders_its_own_component_alone(practice, page):
     assert heard == sorted(set(heard))
 
 
+def test_an_error_of_a_listener_is_the_pages_and_the_run_is_heard_to_its_end(practice, page):
+    practice.script({"answer": "one", "score": 1})
+    page.evaluate("""() => {
+        globalThis.raises = "field.start";
+        globalThis.raised = [];
+        addEventListener("error", (event) => { raised.push(event.message); event.preventDefault(); });
+    }""")
+    ask(page)
+    wait_text(page, ".streamll-status", "Done")
+    page.wait_for_function("heard.length === 1 + run.run.position.split(':')[1] * 1")
+    assert set(page.evaluate("raised")) == {"Uncaught Error: the page's own, at field.start"}
+
+
 def test_a_page_without_components_reads_nothing_and_one_that_comes_back_reads_on(
     practice, site, page
 ):

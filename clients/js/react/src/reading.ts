@@ -57,7 +57,11 @@ export function useEvents(readable: Readable<any>, listener: (event: RunEvent) =
     const read = async () => {
       for await (const event of events) {
         if (left) return;
-        latest.current(event);
+        try {
+          latest.current(event);
+        } catch (error) {
+          queueMicrotask(() => { throw error; }); // it is the page's, and the run is read on
+        }
       }
     };
     read().catch(() => {}); // it is the run's `error`
