@@ -2,7 +2,7 @@
 // cases' own, and say what a server says. Standard input: {module}; standard output: what became of each case, as JSON.
 import { readFileSync } from "node:fs";
 
-const { joinRun, openRun } = await import(JSON.parse(readFileSync(0, "utf8")).module);
+const { joinRun, openRun, startRun } = await import(JSON.parse(readFileSync(0, "utf8")).module);
 const results = {}, raised = [];
 process.on("uncaughtException", (error) => raised.push(error.message));
 
@@ -142,6 +142,15 @@ for (const raises of ["connecting", "open", "closed"]) {
   const place = { base: "http://server/", runId: "r", token: "own", after: "r:1" };
   const runs = [joinRun(address, nothing), joinRun(place, nothing), joinRun(address, { token: "other", after: "r:2" }), joinRun(place, { token: "other", after: "r:2" })];
   results.places = runs.map((run) => [run.token, run.position]);
+}
+
+// Starts that are refused for now: nothing was started.
+results.refusals = [];
+for (const status of [429, 503]) {
+  const fetch = async () => Response.json({ error: "not now" }, { status, headers: { "retry-after": "3" } });
+  for (const run of [openRun("http://server/ask", { body: {}, fetch }), startRun("http://server/", { inputs: {}, fetch })]) {
+    results.refusals.push(await run.result().catch(({ code, message, retryAfter }) => [code, message, retryAfter]));
+  }
 }
 
 process.stdout.write(JSON.stringify(results), () => process.exit());

@@ -69,3 +69,9 @@ def test_a_field_that_is_null_has_the_value_null(results):
 
 def test_what_is_undefined_takes_the_place_of_no_token_and_no_position(results):
     assert results["places"] == [["own", "r:1"]] * 2 + [["other", "r:2"]] * 2
+
+
+def test_a_start_that_is_refused_for_now_has_started_nothing(results):
+    """By a route of one's own as by the server's."""
+    busy, away = (["busy", "not now", 3000], ["unavailable", "not now", 3000])
+    assert results["refusals"] == [busy, busy, away, away]

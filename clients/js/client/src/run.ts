@@ -279,7 +279,7 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
   }
 
   private check(failures: number, cause: unknown): void {
-    if (this.id === null) throw new StreamllError("network", "the connection broke before the run was known: it may have been started", { cause });
+    if (this.id === null) throw cause instanceof StreamllError ? cause : new StreamllError("network", "the connection broke before the run was known: it may have been started", { cause });
     if (failures > (this.options.retries ?? Infinity)) throw new StreamllError("gave_up", `no connection after ${failures} attempts`, { cause });
   }
 
