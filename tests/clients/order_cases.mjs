@@ -1,6 +1,9 @@
 // What may come between two steps of a reader: orders that no server can be made to keep, so `fetch` and the socket are the
 // cases' own, and say what a server says. Standard input: {module}; standard output: what became of each case, as JSON.
+import { getEventListeners } from "node:events";
 import { readFileSync } from "node:fs";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 
 const { joinRun, openRun, startRun } = await import(JSON.parse(readFileSync(0, "utf8")).module);
 const results = {}, raised = [];
@@ -151,6 +154,39 @@ for (const status of [429, 503]) {
   for (const run of [openRun("http://server/ask", { body: {}, fetch }), startRun("http://server/", { inputs: {}, fetch })]) {
     results.refusals.push(await run.result().catch(({ code, message, retryAfter }) => [code, message, retryAfter]));
   }
+}
+
+// Many runs, one after the other, with a signal that outlives them.
+{
+  const { signal } = new AbortController();
+  for (let n = 0; n < 5; n++) await join({ fetch: whole, signal }).result();
+  const aborted = new AbortController(), run = join({ fetch: whole, signal: aborted.signal });
+  aborted.abort();
+  const left = await outcome(run.result());
+  results.signals = [left, ...[signal, aborted.signal].map((each) => getEventListeners(each, "abort").length)];
+}
+
+// A loop that is always one event behind forgets what it has had.
+{
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc"), note = (seq) => ({ event_type: "status", seq, timestamp: 1, run_id: "r", message: `${seq}` });
+  let server;
+  const fetch = async () => new Response(new ReadableStream({ start(controller) { server = controller; } }), { headers: { "content-type": "text/event-stream" } });
+  const run = join({ fetch }), events = run[Symbol.asyncIterator](), encoder = new TextEncoder(), had = [];
+  const send = (seq) => server.enqueue(encoder.encode(`data: ${JSON.stringify(note(seq))}\n\n`));
+  while (!server) await turn();
+  send(0);
+  for (let seq = 1; seq <= 3000; seq++) {
+    send(seq);
+    while (run.snapshot().message !== `${seq}`) await turn();
+    const { value } = await events.next();
+    had.push(new WeakRef(value));
+    if (value.seq !== seq - 1) throw new Error(`${value.seq} came`);
+  }
+  await turn();
+  collect();
+  results.behind = had.filter((each) => each.deref()).length;
+  run.close();
 }
 
 process.stdout.write(JSON.stringify(results), () => process.exit());

@@ -75,3 +75,12 @@ def test_a_start_that_is_refused_for_now_has_started_nothing(results):
     """By a route of one's own as by the server's."""
     busy, away = (["busy", "not now", 3000], ["unavailable", "not now", 3000])
     assert results["refusals"] == [busy, busy, away, away]
+
+
+def test_a_run_that_has_ended_listens_to_no_signal(results):
+    assert results["signals"] == [20, 0, 0]
+
+
+def test_a_loop_that_is_always_behind_forgets_what_it_has_had(results):
+    """A thousand events together, of three thousand."""
+    assert results["behind"] < 2000

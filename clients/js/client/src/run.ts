@@ -89,8 +89,9 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
     });
     this.started.catch((error) => this.fail(error));
     const { signal } = options, abort = () => this.leave(signal!.reason);
+    signal?.addEventListener("abort", abort);
+    void this.over.then(() => signal?.removeEventListener("abort", abort));
     if (signal?.aborted) abort();
-    else signal?.addEventListener("abort", abort, { once: true });
   }
 
   get id(): string | null { return this.state.id; }
@@ -378,6 +379,8 @@ interface Item {
   readonly before: string | null;
 }
 
+const READ = 1000; // events that an iterator has had, and forgets together
+
 /** What one iterator has not read yet. */
 class Queue implements AsyncIterableIterator<RunEvent> {
   private items: Item[];
@@ -405,11 +408,11 @@ class Queue implements AsyncIterableIterator<RunEvent> {
   }
 
   async next(): Promise<IteratorResult<RunEvent>> {
-    while (!this.left && !this.closed) {
-      this.items = [];
+    if (!this.left || this.next_ === READ) {
+      this.items.splice(0, this.next_);
       this.next_ = 0;
-      await new Promise<void>((resolve) => { this.wake = resolve; });
     }
+    while (!this.left && !this.closed) await new Promise<void>((resolve) => { this.wake = resolve; });
     if (this.left) return { done: false, value: this.items[this.next_++]!.event };
     const { problem } = this;
     this.problem = undefined;

@@ -602,8 +602,9 @@
       });
       this.started.catch((error) => this.fail(error));
       const { signal } = options, abort = () => this.leave(signal.reason);
+      signal?.addEventListener("abort", abort);
+      void this.over.then(() => signal?.removeEventListener("abort", abort));
       if (signal?.aborted) abort();
-      else signal?.addEventListener("abort", abort, { once: true });
     }
     way;
     options;
@@ -884,6 +885,7 @@
       });
     }
   }
+  var READ = 1e3;
   var Queue = class {
     constructor(items, leave) {
       this.leave = leave;
@@ -911,13 +913,13 @@
       this.wake?.();
     }
     async next() {
-      while (!this.left && !this.closed) {
-        this.items = [];
+      if (!this.left || this.next_ === READ) {
+        this.items.splice(0, this.next_);
         this.next_ = 0;
-        await new Promise((resolve) => {
-          this.wake = resolve;
-        });
       }
+      while (!this.left && !this.closed) await new Promise((resolve) => {
+        this.wake = resolve;
+      });
       if (this.left) return { done: false, value: this.items[this.next_++].event };
       const { problem } = this;
       this.problem = void 0;
