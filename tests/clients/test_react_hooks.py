@@ -245,6 +245,20 @@ def test_a_run_that_was_started_here_and_is_joined_goes_on_and_is_stopped_by_a_s
         wait_until(lambda: client.get(f"/llm/runs/{run_id}").json()["status"] == "cancelled")
 
 
+def test_a_run_that_was_forgotten_goes_on(practice, site, page):
+    practice.script(Reply(chunks=CHUNKS, hold_after=10), {"answer": "second", "score": 2})
+    ask(page)
+    wait_text(page, "#answer", PIECES[7])
+    run_id = page.evaluate("run.id")
+    page.evaluate("run.reset()")
+    ask(page)
+    wait_text(page, "#answer", "second")
+    practice.release()
+    with site.client() as client:
+        wait_until(lambda: client.get(f"/llm/runs/{run_id}").json()["status"] != "running")
+        assert client.get(f"/llm/runs/{run_id}").json()["status"] == "ended"
+
+
 TOKENS = """async ([token, own]) => {
   const sent = [];
   const fetch = async (url, { headers }) => {

@@ -33,7 +33,7 @@ export interface RunHandle<P extends Signature = AnySignature> extends State {
   restart(): Run<P>;
   /** Stop the run on the server, for all who read it. */
   stop(): Promise<void>;
-  /** Forget the run, which goes on if it runs. */
+  /** Forget the run, which goes on if it runs: no `start` stops it. */
   reset(): void;
 }
 
@@ -56,7 +56,7 @@ function actionsOf<P extends Signature>(options: () => UseRunOptions<P>, show: (
   const turnTo = (other: Run<P> | null) => {
     const same = other !== null && other.id !== null && other.id === own?.id; // a page goes to its run's address, and joins it there
     if (other && own && !same && isRunning(own.status)) own.stop().catch(() => {}); // nobody is left to be told
-    if (other) own = same ? other : null;
+    own = same ? other : null;
     show((run = other));
   };
   return {
