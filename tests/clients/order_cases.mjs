@@ -189,4 +189,11 @@ for (const status of [429, 503]) {
   run.close();
 }
 
+// What a server says of a run whose end was read before: what it does not know is left out, as in events.
+{
+  const told = { status: "ended", duration: 1, lm_calls: 1, cost: null, error_type: null, error: null };
+  const fetch = async (url) => (url.pathname.endsWith("/events") ? new Response(null, { status: 204 }) : Response.json(told));
+  results.totals = (await join({ fetch, after: "r:6" }).result()).usage;
+}
+
 process.stdout.write(JSON.stringify(results), () => process.exit());

@@ -84,3 +84,7 @@ def test_a_run_that_has_ended_listens_to_no_signal(results):
 def test_a_loop_that_is_always_behind_forgets_what_it_has_had(results):
     """A thousand events together, of three thousand."""
     assert results["behind"] < 2000
+
+
+def test_totals_that_a_server_does_not_know_are_left_out(results):
+    assert results["totals"] == {"status": "ended", "duration": 1, "lm_calls": 1}

@@ -292,7 +292,7 @@ export class Run<P extends Signature = AnySignature> implements AsyncIterable<Ru
   /** The server has nothing more, and has not sent the run's end to this reader. */
   private async lookAtEnd(): Promise<void> {
     const gone = (cause?: unknown) => new StreamllError("gone", "the run cannot be read on: its server keeps no log of it", { cause });
-    const told: any = await this.ask(this.id!, "").then((answer) => answer.json()).catch((error) => { throw gone(error); });
+    const told: any = await this.ask(this.id!, "").then((answer) => answer.text()).then((text) => JSON.parse(text, (_, value) => value ?? undefined)).catch((error) => { throw gone(error); });
     if (this.finished) return; // it was closed meanwhile
     if (!isEnd(told.status)) throw gone();
     this.state.end(told.status, told, told.error);

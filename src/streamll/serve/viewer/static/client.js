@@ -811,7 +811,7 @@
     /** The server has nothing more, and has not sent the run's end to this reader. */
     async lookAtEnd() {
       const gone = (cause) => new StreamllError("gone", "the run cannot be read on: its server keeps no log of it", { cause });
-      const told3 = await this.ask(this.id, "").then((answer) => answer.json()).catch((error) => {
+      const told3 = await this.ask(this.id, "").then((answer) => answer.text()).then((text) => JSON.parse(text, (_, value) => value ?? void 0)).catch((error) => {
         throw gone(error);
       });
       if (this.finished) return;
