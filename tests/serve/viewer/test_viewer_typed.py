@@ -224,3 +224,10 @@ def test_nothing_is_told_from_an_empty_text(report):
         scribe.text(field, said).add(ev.FieldPartial, field=field, value=value, state="complete")
     page = report(scribe.end().events)
     assert [text(page, field) for field in ("age", "name")] == ["null", ""]
+
+
+def test_a_time_is_rounded_before_it_is_cut_into_minutes(report):
+    page = report(RUNS["plain"]())
+    times = [9.994, 9.996, 59.94, 59.97, 119.7, 3599.6, 7200]
+    shown = ["9.99 s", "10.0 s", "59.9 s", "1 min 0 s", "2 min 0 s", "60 min 0 s", "120 min 0 s"]
+    assert page.evaluate("(times) => times.map(streamll.seconds)", times) == shown

@@ -16,8 +16,8 @@ function set(box, text) { if (box.textContent !== text) box.textContent = text; 
 
 const seconds = (value) =>
   value == null ? "–" : value > 0 && value < 0.0005 ? "<1 ms" : value < 0.9995 ? `${Math.round(value * 1000)} ms`
-  : value < 60 ? `${value.toFixed(value < 10 ? 2 : 1)} s`
-  : `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`;
+  : value < 59.95 ? `${value.toFixed(value < 9.995 ? 2 : 1)} s`
+  : `${Math.floor(Math.round(value) / 60)} min ${Math.round(value) % 60} s`;
 const count = (value) => (value || 0).toLocaleString("en-US").replace(/,/g, "\u202f");
 /** A number of tokens; marked as an estimate where only that is known. */
 const tokens = (known, estimate) => (known != null ? count(known) : estimate ? `≈${count(estimate)}` : "–");
