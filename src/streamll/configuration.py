@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import msgspec
 
 from streamll.core.errors import ConfigurationError, StreamllError, logger
-from streamll.core.events import Event
+from streamll.core.events import KINDS, Event
 
 if TYPE_CHECKING:
     from streamll.guards import Guard
@@ -56,18 +56,23 @@ class Configuration(msgspec.Struct, kw_only=True):
     def approve(self, event: Event) -> Event | None:
         """The event as it may leave the run, or ``None``.
 
-        A ``redact`` that raises, or returns anything else, lets nothing out.
+        A ``redact`` that raises, returns anything else, or puts something else where an event has
+        text, lets nothing out.
         """
         if self.redact is None:
             return event
         approved: Any
         try:
             approved = self.redact(event)
-            if approved is None or isinstance(approved, Event):
+            odd = None if approved is event else _without_text(approved)
+            if odd is None and (approved is None or isinstance(approved, Event)):
                 return approved
             if inspect.iscoroutine(approved):
                 approved.close()  # else Python warns that nobody has awaited it
-            failure = f"returned a {type(approved).__name__} instead of an event or None"
+            name = type(approved).__name__
+            failure = f"returned a {name} instead of an event or None"
+            if odd is not None:
+                failure = f"returned a {name} whose {odd} is not text"
         except Exception as error:  # noqa: BLE001 - whatever it raises, the event must not leave
             failure = f"raised {type(error).__name__}"
         if self.redact_failed is not self.redact:
@@ -103,6 +108,18 @@ class Configuration(msgspec.Struct, kw_only=True):
         scope = ScopeGuards(self.guards, rules)
         context, _ = scope.context(event.context)
         return scope.contents(msgspec.structs.replace(event, context=context))[0]
+
+
+@functools.cache
+def _texts(kind: type[Event]) -> tuple[str, ...]:
+    fields = msgspec.structs.fields(kind) if KINDS.get(kind.event_type) is kind else ()
+    return tuple(field.name for field in fields if field.type is str)
+
+
+def _without_text(event: Any) -> str | None:
+    """The field of an event that is to be text and is not: no reader of a log could read it."""
+    texts = _texts(type(event)) if isinstance(event, Event) else ()
+    return next((name for name in texts if not isinstance(getattr(event, name), str)), None)
 
 
 configuration = Configuration()

@@ -166,6 +166,17 @@ def test_a_wrong_answer_leaves_the_question_open_and_the_first_right_one_wins(as
     assert outcomes(seen) == ["answered"]
 
 
+def test_who_asks_whom_and_who_answers_is_text_in_events():
+    """An id that is a number is written as one reads it; a log must not lose the event."""
+    asks = Asks(7, schema=bool, to=42)
+    seen, value = run(asks, lambda events, question: events.answer(question, value=True, by=43))
+    assert value.answer is True
+    (question,) = (event for event in seen if event.event_type == "question")
+    (answer,) = (event for event in seen if event.event_type == "answer")
+    assert (question.text, question.to, answer.by) == ("7", "42", "43")
+    assert [decode(encode(event)) for event in seen] == seen
+
+
 def test_of_many_who_answer_at_once_one_wins():
     barrier = threading.Barrier(8)
     won = []

@@ -330,11 +330,11 @@ def test_a_newer_major_version_is_a_clear_error():
         (b'{"v":1}', "the event has no event_type"),
         (b'{"v":1,"event_type":7}', "the event has no event_type"),
         (b'{"v":1,"event_type":"token","field":"a"}', r"the event \(token\).*`token`"),
-        (b'{"v":1,"event_type":"status","message":7}', r"\(status\): Expected `str`.*message"),
+        (b'{"v":1,"event_type":"token","field":"a","token":"b","seq":"7"}', r"\(token\): .*seq"),
         (b'{"v":1,"event_type":"status","message":"x","path":"p"}', r"\(status\).*path"),
         (b'{"v":1,"event_type":"status","message":"x","context":[]}', r"\(status\).*context"),
         (b'{"v":1,"events":{}}', "events is an object, not an array"),
-        (b'{"v":1,"events":[{"event_type":"x"},7]}', "event 2 of 2 is a number, not an object"),
+        (b'{"v":1,"events":[8,7]}', "event 1 of 2 is a number, not an object"),
         (b'{"v":1,"events":[{"event_type":"token"}]}', r"event 1 of 1 \(token\)"),
     ],
     ids=repr,
@@ -342,6 +342,39 @@ def test_a_newer_major_version_is_a_clear_error():
 def test_input_that_is_not_an_event_raises_with_its_position(data, says):
     with pytest.raises(WireError, match=says):
         wire.decode_batch(data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "own", "read", "extra"),
+    [
+        ("status", {"message": 7}, {"message": "7"}, {}),
+        ("status", {"message": None}, {"message": ""}, {}),
+        ("answer", {"question_id": "q", "outcome": "answered", "by": 4}, {"by": None}, {"by": 4}),
+        ("run.end", {"cost": "0.5", "lm_calls": 2}, {"cost": None, "lm_calls": 2}, {"cost": "0.5"}),
+        ("run.end", {"usage": [{"model": 3}], "duration": None}, {"usage": ()}, {"usage": [{"model": 3}]}),
+        ("lm.end", {"model": {"a": 1}, "duration": 1.5}, {"model": '{"a": 1}', "duration": 1.5}, {}),
+    ],
+)  # fmt: skip
+def test_an_odd_value_costs_no_more_than_itself(kind, own, read, extra):
+    """Writers let such values out once, and others' still may: the rest of the run must be read."""
+    event = wire.from_dict({"v": 1, "event_type": kind, "seq": 3, **own})
+    assert (type(event), event.seq) == (KINDS[kind], 3)
+    assert {name: getattr(event, name) for name in read} == read
+    assert event.extra == extra
+    assert {**json.loads(wire.encode(event)), **extra} == json.loads(wire.encode(event))
+
+
+def test_an_event_that_cannot_be_read_is_a_gap_in_its_place():
+    """So that readers know how many events are missing, and have the others, the last one above all."""
+    events = [{"event_type": "status", "seq": 4, "timestamp": 2.5, "message": "a"}, 7,
+              {"event_type": "token", "seq": 6}, {"event_type": "run.end", "seq": 7}]  # fmt: skip
+    body = json.dumps({"v": 1, "run_id": "r", "context": {"user": 1}, "events": events})
+    read = wire.decode_batch(body)
+    assert [event.event_type for event in read] == ["status", "stream.gap", "stream.gap", "run.end"]
+    assert [event.seq for event in read] == [4, None, None, 7]
+    for gap in read[1:3]:
+        assert (gap.run_id, gap.timestamp, gap.context) == ("r", 2.5, {"user": 1})
+        assert (gap.count, gap.reason) == (1, "unreadable")
 
 
 @bounded

@@ -577,16 +577,33 @@ class Guarded(Event, frozen=True, kw_only=True):
 # --- messages of the program ----------------------------------------------------------------------
 
 
+class _Said(Event, frozen=True, kw_only=True):
+    """What a program or a person says: as text, whatever was handed over, since readers rely on it."""
+
+    texts: ClassVar[tuple[str, ...]] = ()
+    texts_or_none: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        for name in (*self.texts, *self.texts_or_none):
+            value = getattr(self, name)
+            if not isinstance(value, str) and (value is not None or name in self.texts):
+                msgspec.structs.force_setattr(self, name, str(value))
+
+
 @_kind("status")
-class Status(Event, frozen=True, kw_only=True):
+class Status(_Said, frozen=True, kw_only=True):
     """A message of ``streamll.status`` or of a ``StatusMessageProvider``."""
+
+    texts = ("message",)
 
     message: str
 
 
 @_kind("trace.start", opens="trace")
-class TraceStart(Event, frozen=True, kw_only=True):
+class TraceStart(_Said, frozen=True, kw_only=True):
     """A ``streamll.trace`` block is entered."""
+
+    texts = ("name",)
 
     name: str
     trace_id: str
@@ -594,8 +611,10 @@ class TraceStart(Event, frozen=True, kw_only=True):
 
 
 @_kind("trace.end", closes="trace")
-class TraceEnd(Event, frozen=True, kw_only=True):
+class TraceEnd(_Said, frozen=True, kw_only=True):
     """The block is left, after ``duration`` seconds."""
+
+    texts = ("name",)
 
     name: str
     trace_id: str
@@ -605,7 +624,7 @@ class TraceEnd(Event, frozen=True, kw_only=True):
 
 
 @_kind("question", opens="question")
-class Question(Event, frozen=True, kw_only=True):
+class Question(_Said, frozen=True, kw_only=True):
     """The program asks a person and waits (``streamll.ask``).
 
     ``schema`` is the answer's JSON Schema (2020-12). Of a tool call that is to be allowed
@@ -613,6 +632,8 @@ class Question(Event, frozen=True, kw_only=True):
     ``to`` says whose answer is wanted, ``lapses_at`` when it is no longer waited for, in seconds
     since the epoch.
     """
+
+    texts, texts_or_none = ("text",), ("to",)
 
     question_id: str
     text: str
@@ -624,7 +645,7 @@ class Question(Event, frozen=True, kw_only=True):
 
 
 @_kind("answer", closes="question")
-class Answer(Event, frozen=True, kw_only=True):
+class Answer(_Said, frozen=True, kw_only=True):
     """A question is no longer open, after ``waited`` seconds.
 
     ``outcome`` is ``"answered"``, ``"lapsed"`` (nobody answered in time) or ``"withdrawn"`` (the
@@ -632,6 +653,8 @@ class Answer(Event, frozen=True, kw_only=True):
     the default that stands in for it; ``by`` is who gave it, where that is known, and ``answer_id``
     what the one who gave it called it.
     """
+
+    texts_or_none = ("by", "answer_id")
 
     question_id: str
     outcome: str

@@ -16,6 +16,10 @@ does not know: unknown keys in ``event.extra``, unknown kinds as ``UnknownEvent`
 written again unchanged. A newer major version is a ``WireError``. No kind may ever have a field
 called ``data``; that is how custom events are distinguished from unknown kinds.
 
+One odd value costs no more than itself: where its field has a default, that stands for it, and
+what is to be text is made text. An event of an envelope that cannot be read even so is reported as
+a ``stream.gap`` in its place.
+
 Encoding never raises: what JSON cannot represent is rendered (``core.jsonable``), NaN and
 infinities become null. Decoding only raises ``WireError``, which names the position.
 """
@@ -33,7 +37,7 @@ import msgspec
 from streamll.core import events as ev
 from streamll.core.errors import WireError
 from streamll.core.events import KINDS, NOBODY, NOTHING, Event, EventData, Identity, StreamllEvent
-from streamll.core.jsonable import plain, render
+from streamll.core.jsonable import as_text, plain, render
 
 FORMAT_VERSION = 1
 
@@ -52,8 +56,26 @@ class _KindFields:
         self.cls = cls
         self.required = [field.name for field in fields if field.required]
         self.optional = [(field.name, field.default) for field in fields if not field.required]
-        self.numbers = ["timestamp", *(field.name for field in fields if field.type is float)]
+        self.fields = fields
         self.known = _SHARED.union(names)
+
+    def fitting(self, parts: dict[str, Any]) -> dict[str, Any]:
+        """The parts of an event with something else for each value that its field cannot have."""
+        fitting, odd = dict(parts), {}
+        if parts.get("timestamp", nan) is None:
+            fitting["timestamp"] = nan
+        for field in self.fields:
+            if field.name not in parts or _fits(value := parts[field.name], field.type):
+                continue
+            if value is None and field.type is float:  # null stands for NaN and infinities
+                fitting[field.name] = nan
+            elif not field.required:
+                odd[field.name] = fitting.pop(field.name)
+            elif field.type is str:
+                fitting[field.name] = "" if value is None else as_text(value)
+        if odd:
+            fitting["extra"] = {**parts.get("extra", NOTHING), **odd}
+        return fitting
 
 
 class _StructWriter:
@@ -233,7 +255,8 @@ def decode_entry(data: bytes | bytearray | memoryview | str) -> DecodedEntry:
     """An envelope as a sink has written it to a log.
 
     Raises:
-        WireError: it is not streamll's, or newer than this version can read.
+        WireError: it is not streamll's, newer than this version can read, or none of its events can
+            be read.
     """
     envelope = _object(data)
     values = (envelope.get("id"), envelope.get("traceparent"))
@@ -245,8 +268,16 @@ def decode_entry(data: bytes | bytearray | memoryview | str) -> DecodedEntry:
     if not isinstance(events, list):
         raise WireError(f"events is {_kind_of(events)}, not an array")
     reader = _Reader({key: envelope[key] for key in ("run_id", "context") if key in envelope})
-    count = len(events)
-    read = [reader.read(event, f"event {n} of {count}") for n, event in enumerate(events, 1)]
+    read: list[Event] = []
+    errors: list[WireError] = []
+    for number, event in enumerate(events, 1):
+        try:
+            read.append(reader.read(event, f"event {number} of {len(events)}"))
+        except WireError as error:
+            errors.append(error)
+            read.append(reader.gap(read[-1].timestamp if read else 0.0))
+    if errors and len(errors) == len(events):
+        raise errors[0]
     return DecodedEntry(entry_id, traceparent, read)
 
 
@@ -268,6 +299,11 @@ class _Reader:
             return self._build(name, mapping)
         except msgspec.ValidationError as error:
             raise WireError(f"{position} ({name}): {error}") from error
+
+    def gap(self, timestamp: float) -> Event:
+        """In place of an event that cannot be read."""
+        shared = {"event_type": "stream.gap", "count": 1, "reason": "unreadable"}
+        return self._build("stream.gap", {**shared, "timestamp": timestamp})
 
     def _build(self, name: str, mapping: Mapping[str, Any]) -> Event:
         keys = {**self._shared, **mapping}
@@ -301,10 +337,15 @@ class _Reader:
         try:
             return msgspec.convert(parts, cls)
         except msgspec.ValidationError:
-            missing = {name: nan for name in kind.numbers if parts.get(name, nan) is None}
-            if not missing:
-                raise
-            return msgspec.convert({**parts, **missing}, cls)  # null stands for NaN and infinities
+            return msgspec.convert(kind.fitting(parts), cls)
+
+
+def _fits(value: Any, type_: Any) -> bool:
+    try:
+        msgspec.convert(value, type_)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _object(data: bytes | bytearray | memoryview | str) -> dict[str, Any]:

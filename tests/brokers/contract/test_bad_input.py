@@ -19,7 +19,7 @@ from brokers.sample_runs import BOUND, check_order, ends, make_run, plain, read_
 from brokers.servers import RedisServer, free_port, redis_binary, wait_until
 from streamll.consumer import EventConsumer, RabbitMQConsumer, RedisStreamConsumer
 from streamll.core.errors import ConfigurationError
-from streamll.core.events import Status, StreamGap
+from streamll.core.events import RunEnd, RunStart, Status, StreamGap
 from streamll.core.wire import encode
 from streamll.sinks import RabbitMQSink, RedisSink, SQLiteSink, open_sink
 
@@ -38,6 +38,25 @@ def test_readers_skip_foreign_entries(backend, caplog):
     read = read_log(backend.url, target, ends(2))
     assert [plain(event) for event in read] == [plain(event) for event in [*one, *two]]
     assert len([r for r in caplog.records if "passed over" in r.getMessage()]) == 1
+
+
+def test_an_event_that_cannot_be_read_costs_a_reader_nothing_else(backend):
+    """The rest of its entry arrives, the run's end above all."""
+    target = backend.target()
+    before = make_run("r0", [])
+    sink = open_sink(backend.url, target=target)
+    for event in before:
+        sink.put(event)
+    assert sink.stop(BOUND)
+    body = (
+        b'{"v":1,"run_id":"r1","events":[{"event_type":"run.start","seq":0,"program":"P"},'
+        b'{"event_type":"token","seq":1},{"event_type":"status","seq":2,"message":5},'
+        b'{"event_type":"run.end","seq":3,"cost":"0.5"}]}'
+    )
+    put_raw(backend, target, [body])
+    read = read_log(backend.url, target, ends(2))
+    assert [type(event) for event in read[len(before) :]] == [RunStart, StreamGap, Status, RunEnd]
+    check_order(read)
 
 
 def test_a_groups_dead_letters_hold_unreadable_entries(backend):

@@ -14,8 +14,9 @@ from programs import QA, contiguous
 
 import streamll
 from streamll.core.errors import ConfigurationError
-from streamll.core.events import KINDS, StreamllEvent, TokenEvent
+from streamll.core.events import KINDS, Status, StreamllEvent, TokenEvent
 from streamll.core.ordering import OrderCheck
+from streamll.core.wire import decode, encode
 
 
 class RAG(QA):
@@ -56,6 +57,37 @@ def test_a_trace_reports_the_error_that_passes_through(lm, heard):
     with pytest.raises(LookupError):
         streamll.instrument(Failing(), sinks=[heard])()
     assert heard.of("trace.end")[0].error_type == "LookupError"
+
+
+def again(event):
+    """As somebody gets it who reads a log."""
+    return decode(encode(event))
+
+
+class Loud:
+    """Renders as text, without being one."""
+
+    def __str__(self):
+        return "LOUD"
+
+
+@pytest.mark.parametrize(("said", "text"), [(3, "3"), (None, "None"), (Loud(), "LOUD")])
+def test_whatever_a_program_says_is_text(heard, said, text):
+    """A value that is none made the run unreadable for everybody who read it from a log."""
+
+    class Says(dspy.Module):
+        def forward(self):
+            streamll.status(said)
+            streamll.emit_event(Status(message=said))
+            with streamll.trace(said):
+                pass
+
+    streamll.instrument(Says(), sinks=[heard])()
+    assert [event.message for event in heard.of("status")] == [text, text]
+    traces = [*heard.of("trace.start"), *heard.of("trace.end")]
+    assert [event.name for event in traces] == [text, text]
+    assert [event.event_type for event in map(again, heard.events)] == heard.types
+    assert [again(event).data for event in heard.of("status")] == [{"message": text}] * 2
 
 
 async def stepping():

@@ -167,6 +167,22 @@ def test_a_redact_that_returns_no_event_lets_nothing_out(lm, tmp_path, caplog, r
     assert "input text" not in caplog.text
 
 
+def test_a_redact_that_leaves_no_text_where_one_is_lets_nothing_out(lm, tmp_path, caplog):
+    """Readers of a log would not get the event either, nor those it was written with."""
+
+    def careless(event):
+        is_token = event.event_type == "token"
+        return msgspec.structs.replace(event, token=None) if is_token else event
+
+    sink = JSONLSink(tmp_path / "log.jsonl")
+    with streamll.configure(redact=careless):
+        assert streamll.instrument(QA(), stream_fields="*", sinks=[sink])("q").answer
+    assert sink.stop(60)
+    kinds = [event.event_type for event in read_jsonl(tmp_path / "log.jsonl")]
+    assert (kinds[0], kinds[-1], "token" in kinds) == ("run.start", "run.end", False)
+    assert "careless returned a TokenEvent whose token is not text" in caplog.text
+
+
 def test_each_redact_that_fails_is_reported(lm, caplog):
     for redact in (lambda event: 1, lambda event: 2):
         streamll.configure(redact=redact)

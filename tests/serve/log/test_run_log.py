@@ -16,9 +16,10 @@ from serve.runs import Scribe
 from streamll.brokers.opening import open_sink
 from streamll.core import events as ev
 from streamll.core.positions import Position
-from streamll.core.wire import encode
+from streamll.core.wire import decode, decode_batch, encode
 from streamll.serve.log import buffer as buffers
 from streamll.serve.log import tail
+from streamll.serve.log.frames import HEADING, EntryJSON
 from streamll.serve.log.index import RunIndex
 from streamll.serve.log.run_log import RunLog
 
@@ -226,6 +227,19 @@ def test_readers_get_the_json_that_the_sink_wrote(log, monkeypatch, whose):
     followed, logged = run(read())
     assert followed == logged
     assert [json.loads(each) for each in logged] == [json.loads(encode(each)) for each in events]
+
+
+def test_what_cannot_be_read_is_sent_to_nobody_else():
+    """Readers of a server get the gap that stands for it, not the JSON as it is."""
+    body = (
+        b'{"id":"ab:1","v":1,"run_id":"r1","events":[{"event_type":"token","seq":1},'
+        b'{"event_type":"run.end","seq":2,"timestamp":0.0}]}'
+    )
+    assert HEADING.match(body)
+    gap, end = events = decode_batch(body)
+    entry = EntryJSON(body, events)
+    assert [decode(entry.of(event)) for event in (gap, end)] == events
+    assert gap.event_type == "stream.gap"
 
 
 def encoded_again(event):

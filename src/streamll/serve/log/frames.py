@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from streamll.core.events import Event
+from streamll.core.events import Event, StreamGap
 from streamll.core.positions import Position, position
 from streamll.core.wire import encode, opening
 
@@ -58,8 +58,11 @@ class EntryJSON:
             pieces = _decoder.decode(self._body).events if HEADING.match(self._body) else []
             first = self._events[0]
             shared = opening(first.run_id, first.context).removesuffix(b'"events":[')
-            json = (shared + bytes(piece)[1:] for piece in pieces)
-            self._json = dict(zip(map(id, self._events), json, strict=False))
+            self._json = {
+                id(event): shared + bytes(piece)[1:]
+                for event, piece in zip(self._events, pieces, strict=False)
+                if not isinstance(event, StreamGap)  # perhaps in place of what could not be read
+            }
             self._body = b""
         return self._json.get(id(event)) or encode(event)
 
