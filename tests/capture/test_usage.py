@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import dspy
@@ -20,6 +22,7 @@ import streamll
 from streamll.capture.policy import call
 from streamll.core.run_view import RunView
 from streamll.core.usage import COUNTS, NONE_USED, UNKNOWN, Sums, Tokens
+from streamll.core.wire import decode, encode
 from streamll.flow.config import StreamConfig
 from streamll.testing import Fault, Reply, Usage
 
@@ -256,6 +259,41 @@ def test_the_tokens_are_those_the_provider_counted_or_unknown(
     for event in heard.events:
         view.feed(event)
     assert view.used() == {name: getattr(last, name) for name in view.used()}
+
+
+class Priced(dspy.BaseLM):
+    """An LM of somebody's own that reports its cost as it likes."""
+
+    def __init__(self, cost: Any) -> None:
+        super().__init__(model="own/model", cache=False)
+        self.cost = cost
+
+    def forward(self, prompt: Any = None, messages: Any = None, **_: Any) -> Any:
+        text = "[[ ## answer ## ]]\nhi\n\n[[ ## completed ## ]]"
+        message = SimpleNamespace(content=text, tool_calls=None, reasoning_content=None)
+        choice = SimpleNamespace(message=message, finish_reason="stop", index=0)
+        return SimpleNamespace(
+            choices=[choice], model="own/model", _hidden_params={"response_cost": self.cost},
+            usage={"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cost", "told"),
+    [("0.5", 0.5), (Decimal("0.25"), 0.25), (1, 1.0), (True, None), ("?", None), (float("nan"), None)],
+)  # fmt: skip
+def test_a_cost_is_a_number_or_not_known(cost, told):
+    """However it is reported, the program goes on, and its events can be read from a log."""
+    qa = dspy.Predict("question -> answer")
+    with dspy.context(lm=Priced(cost), adapter=dspy.ChatAdapter()):
+        with streamll.stream(lambda: [qa(question="q"), qa(question="q")])() as events:
+            seen = list(events)
+            assert events.result()[0].answer == "hi"
+    *calls, end = (
+        decode(encode(each)) for each in seen if each.event_type in ("lm.end", "run.end")
+    )
+    assert [call.cost for call in calls] == [told, told]
+    assert end.cost == (None if told is None else 2 * told)
 
 
 def check_models(last: Any, sums: Sums) -> None:

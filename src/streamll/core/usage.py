@@ -11,6 +11,7 @@ own way of reporting them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -132,6 +133,15 @@ def _total(counts: Iterable[Any]) -> Any:
 
 
 # --- what providers report --------------------------------------------------------------------------
+
+
+def cost_of(reported: Any) -> float | None:
+    """A reported cost as a number; ``None`` where it is none: LM clients of one's own report anything."""
+    try:
+        cost = math.nan if isinstance(reported, bool) else float(reported)
+    except Exception:  # noqa: BLE001 - what a client reports may raise anything
+        return None
+    return cost if math.isfinite(cost) else None
 
 
 def tokens_of(usage: Any, *, whole: bool = True) -> Tokens:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from streamll.core.usage import NONE_USED, UNKNOWN, Sums, Tokens, tokens_of
+from streamll.core.usage import NONE_USED, UNKNOWN, Sums, Tokens, cost_of, tokens_of
 
 HTTP_ERROR = 400
 _REQUEST_TIMEOUT = 408
@@ -115,7 +115,7 @@ class Requests:
                 ``None`` if the call failed.
         """
         cached = bool(getattr(result, "cache_hit", False))
-        cost = None if cached else getattr(result, "cost", None)
+        cost = None if cached else cost_of(getattr(result, "cost", None))
         returned = [request for request in self._made[self._dropped :] if request.returned]
         read = bool(returned) and all(each.read() is not None for each in returned)
         by_result = result is not None and not read
