@@ -8,6 +8,7 @@ import threading
 import time
 
 import dspy
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 import streamll
 from streamll import streams
 from streamll.core.errors import ConfigurationError
-from streamll.core.events import FieldEnd, Identity, LMSuperseded, TokenEvent
+from streamll.core.events import FieldCorrected, FieldEnd, Identity, LMSuperseded, TokenEvent
 from streamll.core.ordering import OrderCheck
 from streamll.core.run_view import RunView
 from streamll.streams.smoothing import Pace, Pieces, Smoother
@@ -59,6 +60,34 @@ def test_map_and_filter_see_text_only(read, source):
     assert mapped == ["AB", token("CD"), Token("EF"), *items[3:]]
     kept = read(streams.filter_tokens(source(*items), lambda text: "c" not in text))
     assert kept == [items[0], items[2], *items[3:]]
+
+
+def response(chunk, *, last=False):
+    return streamll.StreamResponse("self", "answer", chunk, is_last_chunk=last)
+
+
+def reset(text):
+    taken_back = streamll.StreamReset("self", "answer", "", is_last_chunk=False)
+    taken_back.text, taken_back.reason = text, "corrected"
+    return taken_back
+
+
+def test_what_has_no_text_of_its_own_passes_map_and_filter(read, source):
+    """Resets, last chunks and a finish reason come on an empty text, which is no reader's piece."""
+    end = msgspec.structs.replace(token(""), finish_reason="stop")
+    items = ["", end, Token("", end), response("a"), reset(""), response("", last=True)]
+    own = dspy.streaming.StreamResponse("self", "answer", "b", is_last_chunk=True)
+    kept = read(streams.filter_tokens(source(*items, own), str.isdigit))
+    assert kept == [*items[:3], *items[4:], response("", last=True)]
+    mapped = read(streams.map_tokens(source(*items), lambda text: text[0] + "!"))
+    assert mapped == [*items[:3], response("a!"), *items[4:]]
+
+
+def test_text_that_stands_for_a_whole_field_is_mapped_as_its_pieces_are(read, source):
+    items = [reset("right"), FieldCorrected(field="answer", text="right", value="right")]
+    mapped = read(streams.map_tokens(source(*items), str.upper))
+    assert mapped == [reset("RIGHT"), FieldCorrected(field="answer", text="RIGHT", value="right")]
+    assert items[0].text == "right"
 
 
 def test_buffer_by_number(read, source):

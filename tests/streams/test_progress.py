@@ -7,6 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
+import streamll
 from streamll import streams
 from streamll.core.events import Identity, LMSuperseded, LMWaiting, RunEnd, RunError, TokenEvent
 from streamll.streams.progress import Follower, StreamProgress, live_lines
@@ -42,6 +43,15 @@ def test_a_follower_counts_tokens_pace_and_state():
     follower.feed(token())
     follower.feed(RunEnd())
     assert (follower.state, follower.fraction, follower.ended) == ("done", 1.0, 1.0)
+
+
+def test_a_follower_begins_again_where_streamify_takes_text_back():
+    follower = Follower("Q1", 10)
+    follower.feed(streamll.StreamResponse("self", "answer", "x", is_last_chunk=False))
+    reset = streamll.StreamReset("self", "answer", "", is_last_chunk=False)
+    reset.reason = "TransportError"
+    follower.feed(reset)
+    assert (follower.token_count, follower.state) == (0, "again")
 
 
 @pytest.mark.parametrize(

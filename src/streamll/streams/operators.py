@@ -24,7 +24,7 @@ import anyio
 import msgspec
 
 from streamll.core.errors import ConfigurationError
-from streamll.core.events import Event, TokenEvent
+from streamll.core.events import Event, FieldCorrected, TokenEvent
 from streamll.flow.bridge import Bridge, Derived, checked
 from streamll.flow.dual import DualIterator, Openable
 from streamll.flow.limits import Rate
@@ -33,6 +33,7 @@ from streamll.streams.stream_events import (
     Token,
     Translator,
     author_of,
+    is_reset,
     is_response,
     text_of,
 )
@@ -158,6 +159,8 @@ def throttle(source: Any, per_second: float) -> Piped:
 def map_tokens(source: Any, function: Callable[[str], str]) -> Piped:
     """``source`` with ``function`` of every piece of text in its place, e.g. ``str.upper``.
 
+    A text that takes the place of a whole field's is mapped as well. No ``function`` gets an empty one.
+
     Raises:
         TypeError: ``function`` cannot be called, or is a coroutine function.
     """
@@ -165,7 +168,14 @@ def map_tokens(source: Any, function: Callable[[str], str]) -> Piped:
 
     def feed(item: Any) -> Iterable[Timed]:
         text = field_text_of(item)
-        return [(0.0, item if text is None else with_text(item, function(text)))]
+        if text:
+            item = with_text(item, function(text))
+        elif isinstance(item, FieldCorrected) and item.text:
+            item = msgspec.structs.replace(item, text=function(item.text))
+        elif is_reset(item) and item.text:
+            item = copy.copy(item)
+            item.text = function(item.text)
+        return [(0.0, item)]
 
     return Piped(source, lambda: Stage(feed))
 
@@ -180,7 +190,10 @@ def filter_tokens(source: Any, predicate: Callable[[str], object]) -> Piped:
 
     def feed(item: Any) -> Iterable[Timed]:
         text = field_text_of(item)
-        return [(0.0, item)] if text is None or predicate(text) else []
+        if not text or predicate(text):
+            return [(0.0, item)]
+        ends = getattr(item, "is_last_chunk", False)  # DSPy's own last one may have text
+        return [(0.0, with_text(item, ""))] if ends else []
 
     return Piped(source, lambda: Stage(feed))
 
@@ -309,7 +322,7 @@ class _ToFile(Stage):
 
     def _write_response(self, response: Any) -> None:
         texts = self._responses.setdefault(author_of(response), [])
-        if hasattr(response, "reason"):  # streamify takes the field's text back
+        if is_reset(response):
             texts[:] = [response.text]
             self._rewrite("".join(text for field in self._responses.values() for text in field))
         else:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamll.core.events import LMSuperseded, LMWaiting, RunCancelled, RunEnd, RunError, TokenEvent
 from streamll.streams.operators import Piped, Stage, Timed
-from streamll.streams.stream_events import Done, Error, Reset, event_of, text_of
+from streamll.streams.stream_events import Done, Error, Reset, event_of, is_reset, text_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,7 +52,11 @@ class Follower:
             if self.first is None:
                 self.first = self._clock()
             self.state = "streaming"
-        elif isinstance(item, Reset) or isinstance(event, LMSuperseded):
+        elif (
+            isinstance(item, Reset)
+            or isinstance(event, LMSuperseded)
+            or (is_reset(item) and item.reason != "corrected")
+        ):
             self.token_count = 0
             self.state = "again"
         elif isinstance(event, LMWaiting):

@@ -148,6 +148,11 @@ def is_response(item: Any) -> bool:
     return has_field and isinstance(item.chunk, str)
 
 
+def is_reset(item: Any) -> bool:
+    """Whether ``streamify`` takes back a field's text with this response; its ``text`` stands instead."""
+    return is_response(item) and hasattr(item, "reason")
+
+
 def event_of(item: Any) -> Event | None:
     """The event an item is, or is a name for."""
     if isinstance(item, Event):
