@@ -126,3 +126,40 @@ def test_what_streamify_yields_is_collected_by_field_without_superseded_text(lm,
     collected = asyncio.run(acollected(call(question="?")))
     assert len(practice.requests) == 2
     assert collected.fields == reply
+    assert collected.result().answer == TEXT
+    assert collected.retries == 1
+
+
+class Drafts(dspy.Module):
+    """Two predictors with a field of one name; the second is called twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.draft = dspy.Predict("question -> answer")
+        self.polish = dspy.Predict("question, draft -> answer, score")
+
+    def forward(self, question):
+        answer = self.draft(question=question).answer
+        for _ in range(2):
+            polished = self.polish(question=question, draft=answer)
+        return polished
+
+
+def test_what_streamify_yields_of_several_calls_is_kept_apart_as_events_are(lm, practice):
+    """A reset takes back the text of its own call, not that of another predictor or of one before."""
+    replies = (
+        {"answer": "First."}, {"answer": "Second.", "score": "1"},
+        "[[ ## answer ## ]]\nnot as asked for", {"answer": "Third.", "score": "2"},
+    )  # fmt: skip
+    listeners = [
+        streamll.StreamListener("answer", predict_name=name) for name in ("draft", "polish")
+    ]
+    call = streamll.streamify(Drafts(), stream_listeners=listeners, async_streaming=False)
+    practice.script(*replies)
+    yielded = collected(call(question="?"))
+    practice.script(*replies)
+    events = collected(streamll.stream(Drafts(), fields=["answer"])(question="?"))
+    assert yielded.fields == events.fields
+    assert yielded.fields == {"draft.answer": "First.", "polish.answer": "Second.Third."}
+    assert yielded.retries == events.retries == 1
+    assert yielded.result().score == events.result().score == "2"

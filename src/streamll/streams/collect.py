@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
 from streamll.core.events import Totals, own_fields
-from streamll.core.run_view import RunView
+from streamll.core.run_view import Owner, RunView, qualified
 from streamll.core.usage import ModelUsage
 from streamll.flow.bridge import aopened, checked, opened
 from streamll.streams.later import Later
@@ -22,7 +22,9 @@ from streamll.streams.stream_events import (
     Done,
     Error,
     StreamEvent,
+    author_of,
     event_of,
+    is_reset,
     is_response,
     text_of,
 )
@@ -39,7 +41,7 @@ class Collected(Later):
             several predictors share it. After an error it is the text until then, if need be of the
             attempt before the last one.
         error: what ended the stream, or ``None``.
-        prediction: what the program returned; ``None`` after an error.
+        prediction: what the program returned; ``None`` after an error, or where the stream has none.
         prompt_tokens, completion_tokens: the provider's usage, superseded attempts included;
             ``None`` where it is not known. ``cache_read_tokens`` and ``cache_write_tokens`` are parts
             of the prompt's, ``reasoning_tokens`` of the completion's.
@@ -106,8 +108,9 @@ class Collector:
         self._started = time.monotonic()
         self._first: float | None = None
         self._view = RunView()  # of a stream of events …
-        self._plain: dict[str, list[str]] = {}  # … or of texts, by field if that is known
+        self._plain: dict[Owner, dict[Hashable, list[str]]] = {}  # … or of texts, by field and call
         self._texts = 0
+        self._superseded: set[Hashable] = set()  # attempts whose texts ``streamify`` took back
         self._prediction: Any = None
         self.error: BaseException | None = None
 
@@ -122,11 +125,12 @@ class Collector:
         event, text = event_of(item), text_of(item)
         if event is not None:
             self._view.feed(event)
-        elif is_response(item) and hasattr(item, "reason"):  # streamify takes its text back
-            self._plain[item.signature_field_name] = [item.text]
+        elif is_response(item):
+            self._take_response(item)
         elif text and not isinstance(item, StreamEvent):
-            name = item.signature_field_name if is_response(item) else "text"
-            self._plain.setdefault(name, []).append(text)
+            self._texts_of((None, "text")).append(text)
+        elif hasattr(type(item), "completions"):  # a ``Prediction``, the last that streamify yields
+            self._prediction = item
         if text and (event is not None or self._plain):
             self._texts += event is None
             if self._first is None:
@@ -137,6 +141,19 @@ class Collector:
             self.error = item.error
         if self._on_item is not None:
             self._on_item(item)
+
+    def _take_response(self, response: Any) -> None:
+        owner = (response.predict_name, response.signature_field_name)
+        texts = self._texts_of(owner, author_of(response))
+        if not is_reset(response):
+            texts.append(response.chunk)
+            return
+        texts[:] = [response.text]
+        if response.reason != "corrected":
+            self._superseded.add((response.call_id, response.attempt))
+
+    def _texts_of(self, owner: Owner, call: Hashable = None) -> list[str]:
+        return self._plain.setdefault(owner, {}).setdefault(call, [])
 
     def returned(self, items: Any) -> None:
         """The items are over, and their program has returned."""
@@ -152,18 +169,19 @@ class Collector:
             error=self.error,
             prediction=self._prediction,
             token_count=self._view.token_count + self._texts,
-            retries=self._view.retries,
+            retries=self._view.retries + len(self._superseded),
             **{name: getattr(totals, name) for name in own_fields(Totals)},
         )
 
     def _fields(self) -> dict[str, str]:
         texts = self._view.texts() if self.error is None else self._view.last_texts()
+        for owner, calls in self._plain.items():
+            texts[owner] = "".join(text for call in calls.values() for text in call)
         names = [name for _, name in texts]
-        fields = {
-            name if names.count(name) == 1 else f"{predictor}.{name}": text
+        return {
+            name if names.count(name) == 1 else qualified(predictor, name): text
             for (predictor, name), text in texts.items()
         }
-        return {**fields, **{name: "".join(texts) for name, texts in self._plain.items()}}
 
 
 def collect(source: Any) -> Collected:
