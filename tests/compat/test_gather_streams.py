@@ -136,6 +136,15 @@ def test_a_failure_is_a_result(lm, practice, gather):
         bad.result()
 
 
+@pytest.mark.parametrize("one", ["Why?", {"q1": "Why?"}], ids=["a question", "a mapping"])
+def test_one_question_in_place_of_many_is_refused_unasked(lm, practice, one):
+    """Each of its characters, or its keys, would be a question."""
+    for gather in (streamll.gather_streams, streamll.ConcurrentStreamProcessor(2).process_batch):
+        with pytest.raises(TypeError, match=f"not a {type(one).__name__}; "):
+            gather(one)
+    assert practice.requests == []
+
+
 def test_a_rate_spaces_the_beginnings(lm, practice, gather):
     practice.respond(echo)
     called_at = time.monotonic()

@@ -19,7 +19,7 @@ from streamll import (
     StreamConfig,
     StreamEvent,
 )
-from streamll.core.errors import ConfigurationError
+from streamll.core.errors import ConfigurationError, ReplySuperseded
 from streamll.testing import Fault, RecordingSink, Reply
 
 
@@ -130,6 +130,27 @@ def test_plain_text_streams_try_again_only_before_the_first_token(lm, practice):
     with pytest.raises(dspy.LMError):
         got.extend(text for text in DSpyStream("?", config).into_stream())
     assert len(practice.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("adapter", "replies"),
+    [
+        (dspy.ChatAdapter, ["[[ ## answer ## ]]\nfirst", {"answer": "second", "score": "1"}]),
+        (dspy.JSONAdapter, ['{"answer": "first", "answer": "second", "score": "1"}']),
+    ],
+    ids=["asked again", "corrected"],
+)
+def test_text_that_no_longer_counts_is_an_error_where_there_is_only_text(
+    lm, practice, adapter, replies
+):
+    """It was joined with the text that does count. A reader of ``SafeDSpyStream`` gets a ``Reset``."""
+    practice.script(*replies)
+    words = []
+    stream = DSpyStream(dspy.Predict("question -> answer, score"), question="?", fields=["answer"])
+    with dspy.context(adapter=adapter()), pytest.raises(ReplySuperseded, match="no longer counts"):
+        for word in stream:
+            words.append(word)
+    assert "".join(words) == "first"
 
 
 def test_a_text_stream_on_an_event_loop(lm, practice):

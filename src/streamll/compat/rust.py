@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any, TypeVar, overload
@@ -22,8 +22,9 @@ import dspy
 from streamll.capture.policy.providers import key_of_program
 from streamll.capture.run.frames import predictors_of
 from streamll.capture.stream import Call, stream
-from streamll.core.errors import ConfigurationError
-from streamll.core.events import Event, TokenEvent
+from streamll.core.errors import ConfigurationError, ReplySuperseded
+from streamll.core.events import Event, FieldCorrected, LMSuperseded, TokenEvent
+from streamll.core.run_view import RunView
 from streamll.flow.bridge import Derived, checked
 from streamll.flow.config import StreamConfig
 from streamll.flow.limits import Rate, slots_for
@@ -170,6 +171,8 @@ class DSpyStream(QuestionStream[str]):
     Text cannot be taken back, so a failure after the first token is an error; before, the call is
     retried. The arguments (``question``, ``config``, ``fields``, the program's ``inputs``) and the
     errors are those of ``SafeDSpyStream``; what the program raises is raised here as well.
+    ``ReplySuperseded`` is raised where text no longer counts that was yielded: DSPy has asked again
+    after a reply that it could not read, or has read a field otherwise than it was written.
     """
 
     def __init__(
@@ -182,9 +185,25 @@ class DSpyStream(QuestionStream[str]):
         **inputs: Any,
     ) -> None:
         super().__init__(question, config, fields, inputs, on_partial="fail")
+        self._view = RunView()
 
     def _feed(self, event: Event) -> tuple[str, ...]:
+        if isinstance(event, (LMSuperseded, FieldCorrected)):
+            before = self._view.whole_text()
+            self._view.feed(event)
+            return self._more_than(before)
+        self._view.feed(event)
         return (event.token,) if isinstance(event, TokenEvent) and event.token else ()
+
+    def _more_than(self, before: str) -> tuple[str, ...]:
+        """What a correction adds to the text that was yielded; it cannot change that."""
+        text = self._view.whole_text()
+        if not text.startswith(before):
+            raise ReplySuperseded(
+                f"a text that no longer counts had been yielded, {len(before)} characters; "
+                "SafeDSpyStream yields a Reset there instead"
+            )
+        return (text[len(before) :],) if text != before else ()
 
 
 DSPyStream = DSpyStream
@@ -271,7 +290,14 @@ def gather_streams(
         rate: at most so many begin per second.
         config: for those given as questions.
         on_event: called with the index of a stream and each of its items.
+
+    Raises:
+        TypeError: a single question, or a mapping, in place of a list.
     """
+    if isinstance(streams, (str, Mapping)):
+        one = isinstance(streams, str)
+        remedy = "put it into a list" if one else "gather its .values(), or aggregate_streams"
+        raise TypeError(f"these are streams or questions, not a {type(streams).__name__}; {remedy}")
     asked = [SafeDSpyStream(each, config) if isinstance(each, str) else each for each in streams]
     sources = [checked(source) for source in asked]
     pace = Rate(rate) if rate is not None else None
@@ -347,7 +373,11 @@ class ConcurrentStreamProcessor:
         self.rate = rate
 
     def process_batch(self, questions: Iterable[Any]) -> Gathered:
-        """Run all ``questions``; a result for each, in their order. See ``gather_streams``."""
+        """Run all ``questions``; a result for each, in their order. See ``gather_streams``.
+
+        Raises:
+            TypeError: a single question, or a mapping, in place of a list.
+        """
         return gather_streams(
             questions, max_concurrent=self.max_concurrent, rate=self.rate, config=self.config
         )

@@ -197,6 +197,7 @@ class MissingKeyError(ConfigurationError):
 class ReplySuperseded(StreamllError):
     """A new attempt replaced a reply of which ``invoke_stream`` had already yielded text, and begins
     otherwise. One that begins with the same text is read on where the first one ended.
+    ``DSpyStream`` raises it for any text that it has yielded and that no longer counts.
     """
 
 
