@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
+import enum
 import subprocess
 import sys
 import threading
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -16,7 +19,8 @@ from brokers.sample_runs import BOUND, check_order, collect, ends, make_run
 from brokers.servers import wait_until
 from streamll.consumer import EventConsumer
 from streamll.core.errors import BrokerError
-from streamll.core.events import Status
+from streamll.core.events import Status, StreamllEvent
+from streamll.core.wire import decode, encode
 from streamll.sinks import open_sink
 
 
@@ -56,6 +60,32 @@ def test_runs_are_handled_concurrently_and_each_in_order(url):
     assert consumer.stop(BOUND)
     assert 2 <= most <= 8
     check_order(seen)
+
+
+class Plan(enum.Enum):
+    FREE = "free"
+
+
+def test_where_takes_a_value_as_the_program_set_it(url):
+    """In a log it is text, or a list; a handler that asked for the value itself was never called."""
+    set_by_program = {
+        "user": uuid.UUID(int=7), "day": dt.datetime(2026, 1, 2, tzinfo=dt.timezone.utc), "plan": Plan.FREE,
+        "shape": (1, 2), "n": 1.0,
+    }  # fmt: skip
+    event = StreamllEvent(event_type="docs.found", context=set_by_program)
+    write(url, [event])
+    in_log = decode(encode(event)).context
+    wanted = [{key: value} for each in (set_by_program, in_log) for key, value in each.items()]
+    consumer = EventConsumer(url, start="beginning")
+    called = []
+    for where in wanted:
+        consumer.on("docs.found", where=where)(lambda _, where=where: called.append(where))
+    consumer.on("docs.found", where={"user": uuid.UUID(int=8)})(called.append)
+    consumer.on("docs.found")(lambda _: called.append("all"))
+    consumer.start()
+    wait_until(lambda: "all" in called, BOUND, "the event")
+    assert consumer.stop(BOUND)
+    assert called == [*wanted, "all"]
 
 
 def test_concurrency_is_bounded(url):

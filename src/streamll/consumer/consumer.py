@@ -191,7 +191,8 @@ class EventConsumer:
     ) -> Any:
         """Call a function, ``async`` or not, for events of these types: ``@consumer.on("tool.*")``.
 
-        ``where={"conversation_id": "c1"}`` selects by values of ``event.data`` (or ``run_id``).
+        ``where={"conversation_id": "c1"}`` selects by values of ``event.data`` (or ``run_id``), given
+        as the program has set them or as they are in the log: a ``UUID``, or its text.
         """
         wants = handlers.EventFilter(types, where)
 

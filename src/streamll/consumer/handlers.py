@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 from streamll.consumer.session import ConsumerStatistics
 from streamll.core.errors import logger
 from streamll.core.events import Event
+from streamll.core.wire import as_read
 from streamll.flow.retry import Backoff
 
 T = TypeVar("T")
@@ -36,7 +37,9 @@ class EventFilter:
         patterns = [types] if isinstance(types, str) else types
         pattern = re.compile("|".join(map(fnmatch.translate, patterns)))
         self._matches = functools.cache(pattern.match)
-        self._where = dict(where or {})
+        self._where = {  # as the program may have set it, and as the log then has it
+            key: (value, as_read(value)) for key, value in dict(where or {}).items()
+        }
 
     def __call__(self, event: Event) -> bool:
         matches = self._matches(event.event_type) is not None
@@ -44,8 +47,8 @@ class EventFilter:
             return matches
         data = event.data
         return all(
-            (event.run_id if key == "run_id" else data.get(key, _MISSING)) == value
-            for key, value in self._where.items()
+            (event.run_id if key == "run_id" else data.get(key, _MISSING)) in values
+            for key, values in self._where.items()
         )
 
 

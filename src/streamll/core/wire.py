@@ -128,6 +128,11 @@ def encode(event: Event) -> bytes:
     return _json(to_dict(event))
 
 
+def as_read(value: Any) -> Any:
+    """A value as a reader of its JSON has it: a UUID as its text, a tuple as a list."""
+    return _object(_json({"value": value}))["value"]
+
+
 def encode_batch(events: Iterable[Event]) -> list[bytes]:
     """The events as envelopes, in order; a new one begins when run or context changes."""
     events = list(events)
