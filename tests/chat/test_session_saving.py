@@ -212,6 +212,28 @@ def test_other_documents_are_refused(data):
         Session.from_json(data)
 
 
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        (AssistantResponseContent(assistant_response=4), "assistant_response"),
+        (AssistantResponseContent(assistant_response=None), "assistant_response"),
+        (InstructionContent(instruction=4), "instruction"),
+        (SystemContent(system_message=["kind"]), "system_message"),
+        (ToolRequestContent("search", 7), "request_id"),
+        (ToolResponseContent(request_id="7", error=404), "error"),
+    ],
+)
+def test_what_could_not_be_loaded_is_not_saved(tmp_path, content, place):
+    """An answer of an ``int`` field, say: the file that it replaced was the conversation."""
+    session, path = conversation(), tmp_path / "chat.json"
+    session.save(path)
+    before = path.read_bytes()
+    session.add_message(Message(content=content), branches="main")
+    with pytest.raises(StreamllError, match=f"cannot be saved.*{place}"):
+        session.save(path)
+    assert path.read_bytes() == before
+
+
 def test_a_failed_save_leaves_the_old_file(tmp_path):
     session, path = conversation(), tmp_path / "chat.json"
     session.save(path)

@@ -44,8 +44,17 @@ class _Head(msgspec.Struct):
 
 
 def encode(saved: SavedSession) -> bytes:
-    """The document. Raises ``StreamllError`` for a value that JSON cannot hold."""
-    return msgspec.json.encode(saved, enc_hook=_refuse)
+    """The document. Raises ``StreamllError`` for a value that JSON cannot hold, or that could not be
+    read again: it would replace a file that can.
+    """
+    data = msgspec.json.encode(saved, enc_hook=_refuse)
+    try:
+        msgspec.json.decode(data, type=SavedSession)
+    except msgspec.ValidationError as error:
+        raise StreamllError(
+            f"this session cannot be saved, as it could not be read: {error}"
+        ) from error
+    return data
 
 
 def _refuse(value: object) -> object:

@@ -240,7 +240,7 @@ class Session:
         """Messages and branches; models are not saved.
 
         Raises:
-            StreamllError: a message holds a value that JSON cannot.
+            StreamllError: a message holds a value that JSON cannot, or one that could not be read again.
         """
         with self._lock:
             branches = [
