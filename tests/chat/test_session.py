@@ -230,6 +230,32 @@ def test_a_tool_call_is_sent_once_and_before_its_answer():
     assert [call["id"] for call in found[1]["tool_calls"]] == ["1"]
 
 
+@pytest.mark.parametrize(
+    ("order", "sent"),
+    [
+        ("call1 user response1 user", "assistant tool1 user user"),
+        ("call1 call2 response2 user response1 user", "assistant tool2 tool1 user user"),
+        ("call1 assistant user response1", "assistant tool1 assistant user"),
+        ("call1 user call2 response2 response1", "assistant tool1 user assistant tool2"),
+        ("call1 response1 call2 user response2", "assistant tool1 assistant tool2 user"),
+        ("call1 response1 user call1 user response1", "assistant tool1 user assistant tool1 user"),
+    ],
+)
+def test_a_response_that_comes_late_follows_its_call_all_the_same(order, sent):
+    """Between a call and its response providers accept nothing: the conversation would be lost."""
+
+    def made(word):
+        if word in ("user", "assistant"):
+            return user("x") if word == "user" else assistant("y")
+        kind, id_ = word[:-1], word[-1]
+        if kind == "call":
+            return Message(content=ToolRequestContent("search", id_))
+        return Message(content=ToolResponseContent(request_id=id_, result=id_))
+
+    found = chat(*map(made, order.split()))
+    assert " ".join(each["role"] + each.get("tool_call_id", "") for each in found) == sent
+
+
 def test_partial_replies_are_sent():
     reply = assistant("It is on the", ending="cancelled")
     assert reply.content.partial

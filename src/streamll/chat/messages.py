@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections import Counter
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from enum import Enum
+from operator import itemgetter
 from typing import Any, Literal
 
 import msgspec
@@ -214,8 +215,8 @@ def prepare_messages_for_chat(
 ) -> list[dict[str, Any]]:
     """Dictionaries with ``role`` and ``content``, in an order that providers accept.
 
-    The last system message comes first; tool calls join the assistant message before them. Left
-    out is what providers refuse: empty messages (a reply that failed before its first token),
+    The last system message comes first; tool calls join the assistant message before them, and their
+    responses follow at once, also those that were added later. Left out is what providers refuse: empty messages (a reply that failed before its first token),
     tool calls without a response and responses without a call.
 
     Args:
@@ -244,34 +245,52 @@ def prepare_messages_for_chat(
     return _as_chat(chosen)
 
 
+_Placed = tuple[int, Message]
+
+
 def _as_chat(messages: list[Message]) -> list[dict[str, Any]]:
-    unread_responses = Counter(
-        message.content.request_id
-        for message in messages
-        if isinstance(message.content, ToolResponseContent)
-    )
-    open_requests: set[str] = set()
+    responses = _responses(messages)
+    answers: dict[str, _Placed] = {}  # to the calls that were just made: nothing may come before
     system: list[dict[str, Any]] = []
     chat: list[dict[str, Any]] = []
-    for message in messages:
+
+    def add_answers() -> None:
+        chat.extend(message.to_chat() for _, message in sorted(answers.values(), key=itemgetter(0)))
+        answers.clear()
+
+    for place, message in enumerate(messages):
         content = message.content
         if isinstance(content, ToolRequestContent):
-            id_ = content.request_id
-            if not unread_responses[id_] or id_ in open_requests:
+            found = _behind(place, responses[content.request_id])
+            if not found or content.request_id in answers:
                 continue
-            open_requests.add(id_)
+            answers[content.request_id] = found.popleft()
             if chat and chat[-1]["role"] == "assistant":
                 chat[-1].setdefault("tool_calls", []).append(_tool_call(content))
-                continue
+            else:
+                chat.append(message.to_chat())
         elif isinstance(content, ToolResponseContent):
-            unread_responses[content.request_id] -= 1
-            if content.request_id not in open_requests:
-                continue
-            open_requests.remove(content.request_id)
-        elif not content.text:
-            continue
-        if isinstance(content, SystemContent):
-            system = [message.to_chat()]
-        else:
+            add_answers()
+        elif isinstance(content, SystemContent):
+            system = [message.to_chat()] if content.text else system
+        elif content.text:
+            add_answers()
             chat.append(message.to_chat())
+    add_answers()
     return system + chat
+
+
+def _responses(messages: list[Message]) -> dict[str, deque[_Placed]]:
+    """The tools' responses by the id of their request, each with its place."""
+    found: dict[str, deque[_Placed]] = defaultdict(deque)
+    for place, message in enumerate(messages):
+        if isinstance(message.content, ToolResponseContent):
+            found[message.content.request_id].append((place, message))
+    return found
+
+
+def _behind(place: int, placed: deque[_Placed]) -> deque[_Placed]:
+    """Without what stands before ``place``."""
+    while placed and placed[0][0] < place:
+        placed.popleft()
+    return placed
