@@ -361,6 +361,18 @@ def test_on_token_is_told_of_what_no_longer_counts(practice, heard):
     assert all(event.token for event in seen if event.event_type == "token")
 
 
+def test_a_status_that_is_no_provider_is_refused(lm):
+    """Its place is easily taken for that of a message. Any object with a hook is a provider."""
+    with pytest.raises(ConfigurationError, match="status is a StatusMessageProvider, not str"):
+        streamll.instrument(QA(), sinks=[], status="Searching…")
+
+    class Own:
+        def lm_start_status_message(self, instance, inputs):
+            return "Asking…"
+
+    assert streamll.instrument(QA(), sinks=[], status=Own())("Why?").answer
+
+
 @pytest.mark.parametrize("on_token", ["nothing", "later"])
 def test_a_method_that_is_missing_or_a_coroutine_function_is_refused(lm, practice, on_token):
     class Program(QA):

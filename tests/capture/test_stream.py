@@ -208,6 +208,13 @@ def test_a_misspelt_field_is_an_error_however_it_is_read(lm, practice, reading, 
         assert events.result().answer == REPLY["answer"]
 
 
+@pytest.mark.parametrize("config", [{"timeout": 1}, 5], ids=repr)
+def test_what_is_no_config_is_refused_by_name(config):
+    kind = type(config).__name__
+    with pytest.raises(streamll.ConfigurationError, match=f"config is a StreamConfig, not {kind}"):
+        streamll.stream(QA(), config=config)
+
+
 @pytest.mark.parametrize("wrong", ["", 3, ["answer"]], ids=repr)
 def test_what_is_no_field_name_is_refused(lm, practice, wrong):
     practice.script(REPLY)

@@ -490,6 +490,11 @@ def test_a_branch_that_is_removed_during_a_turn_is_free_afterwards(session, prac
         ({}, ConfigurationError, '"instruction"'),
         ({"instruction": "x", "imodel": "itt"}, UnknownNameError, "did you mean 'it'"),
         ({"instruction": "x", "api_key": "k"}, ConfigurationError, "api_key"),
+        (
+            {"instruction": "x", "messages": []},
+            ConfigurationError,
+            'no "messages": those of the branch',
+        ),
     ],
 )
 def test_missing_parameters_are_named(session, parameters, error, says):

@@ -23,6 +23,7 @@ from streamll.core.errors import ConfigurationError
         ({"on_partial": "retry"}, "on_partial must be one of fail, restart, continue"),
         ({"max_retry_delay": float("inf")}, "max_retry_delay"),
         ({"breaker": "yes"}, "breaker must be True, None or a CircuitBreaker"),
+        ({"breaker": 1}, "breaker must be True, None or a CircuitBreaker, not 1"),
     ],
 )
 def test_an_impossible_option_is_refused_with_the_reason(options, message):

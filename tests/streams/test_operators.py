@@ -282,6 +282,7 @@ def test_impossible_sources_and_options_are_refused():
         lambda: streams.throttle([], 0),
         lambda: streams.buffer([]),
         lambda: streams.buffer([], 0),
+        lambda: streams.buffer([], 1.5),
         lambda: streams.buffer([], seconds=0),
     ):
         with pytest.raises(ConfigurationError):

@@ -82,7 +82,7 @@ def stream(
         UnknownFieldError: a field name, or one of a guard, that no predictor of the program has.
         TypeError: ``program`` cannot be called.
         ConfigurationError: an option of ``config`` that this DSPy gives no place for; what is no
-            guard.
+            config, or no guard.
     """
     if not callable(program):
         raise TypeError(f"stream takes a dspy.Module or a function, not {type(program).__name__}")

@@ -38,6 +38,11 @@ class Turn:
         instruction = given.pop("instruction", None)
         if not isinstance(instruction, str) or not instruction:
             raise ConfigurationError('parameters needs an "instruction": a text')
+        if "messages" in given:
+            raise ConfigurationError(
+                'parameters has no "messages": those of the branch are sent, and the instruction '
+                "after them; session.add_message adds others"
+            )
         self.session = session
         self.branch: Branch = session.branch(branch)
         self.model = model_of(session, given.pop("imodel", None))

@@ -77,7 +77,7 @@ class StreamConfig:
                 _check_seconds(name, getattr(self, name), zero=False)
         _check_choice("overflow", self.overflow, get_args(Policy))
         _check_choice("on_partial", self.on_partial, get_args(OnPartial))
-        if self.breaker not in (True, None) and not isinstance(self.breaker, CircuitBreaker):
+        if not (self.breaker is True or isinstance(self.breaker, (CircuitBreaker, type(None)))):
             raise ConfigurationError(
                 f"breaker must be True, None or a CircuitBreaker, not {self.breaker!r}"
             )

@@ -18,8 +18,10 @@ def check_config(config: StreamConfig) -> None:
     """Raise ``ConfigurationError`` for options that govern LM calls where nothing can.
 
     Before DSPy 3.4 LiteLLM makes the attempts, as the LM's own ``num_retries`` say. Also raises it
-    for a fallback that is no LM.
+    for a fallback that is no LM, and for what is no config.
     """
+    if not isinstance(config, StreamConfig):
+        raise ConfigurationError(f"config is a StreamConfig, not {type(config).__name__}")
     given = [
         each.name
         for each in fields(config)

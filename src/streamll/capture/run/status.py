@@ -12,7 +12,7 @@ from typing import Any
 from dspy.streaming import StatusMessage as DSPyStatusMessage
 from dspy.streaming import StatusMessageProvider as DSPyStatusMessageProvider
 
-from streamll.core.errors import logger
+from streamll.core.errors import ConfigurationError, logger
 
 StatusMessage = DSPyStatusMessage
 
@@ -31,6 +31,15 @@ class StatusMessageProvider(DSPyStatusMessageProvider):  # type: ignore[misc]
         ``instance`` is the tool, ``exception`` what it raised.
         """
         return f"Tool {instance.name} failed: {type(exception).__name__}"
+
+
+def checked_provider(provider: Any) -> Any:
+    """Raise ``ConfigurationError`` for what has none of the hooks, such as a message itself."""
+    hooks = (name for name in dir(StatusMessageProvider) if name.endswith("_status_message"))
+    if not any(hasattr(provider, name) for name in hooks):
+        kind = type(provider).__name__
+        raise ConfigurationError(f"status is a StatusMessageProvider, not {kind}")
+    return provider
 
 
 class Statuses:
