@@ -76,7 +76,7 @@ def test_who_starts_a_run_can_decline_to_answer_it_on_a_loop(server):
         async with connection.start("paint", room="hall") as events:
             question = await anext(e async for e in events if e.event_type == "question")
             headers.clear()
-            assert await events.decline(question, by="bert") is True
+            assert await events.decline(question, by=7) is True
             with pytest.raises(errors.RunFailed, match="QuestionWithdrawn"):
                 await events.result()
 

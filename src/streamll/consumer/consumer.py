@@ -318,13 +318,13 @@ class EventConsumer:
             ConfigurationError: this consumer reads several logs by a pattern.
         """
         check(question.data["schema"], value)
-        return self._tell(question, value=value, by=by)
+        return self._tell(question, by, value=value)
 
     def decline(self, question: Event, *, by: str | None = None) -> str:
         """Say that there will be no answer: the question is withdrawn. As ``answer`` otherwise."""
-        return self._tell(question, by=by)
+        return self._tell(question, by)
 
-    def _tell(self, question: Event, **said: Any) -> str:
+    def _tell(self, question: Event, by: object, **said: Any) -> str:
         if self._answers is None:
             if self.url.startswith(("redis", "unix")) and set(self.target) & set("*?"):
                 raise ConfigurationError(
@@ -333,6 +333,7 @@ class EventConsumer:
             self._answers = opening.open_sink(self.url, target=self.target)
         answer_id = uuid.uuid4().hex
         about = {"run_id": question.run_id, "question_id": question.data["question_id"]}
+        said["by"] = None if by is None else str(by)
         self._answers.put(message(ANSWER, **about, answer_id=answer_id, **said))
         return answer_id
 

@@ -37,7 +37,7 @@ class Answering:
             raise NoSuchQuestion("the run has not been started yet: it has asked nothing")
         question_id = question if isinstance(question, str) else str(question.data["question_id"])
         given: dict[str, Any] = value or {"decline": True}
-        named = {} if by is None else {"by": by}
+        named = {} if by is None else {"by": str(by)}
         self._library, self._options = reading.library, reading.client_options(answers=True)
         self._url = f"{reading.target.url}/runs/{reading.run_id}/answers"
         self._shown = without_password(self._url)
