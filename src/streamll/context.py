@@ -196,15 +196,19 @@ class trace(ContextDecorator):  # noqa: N801 - it is called like a function
     unchanged. The block may ``yield``, and be left in another task or thread: its end goes to the
     run it began in.
 
-    As a decorator it marks each call of a function; of an async function, or of a generator, until that has
-    returned, raised or been closed.
+    As a decorator it marks each call of a function; of an async function, or of a generator, until
+    that has returned, raised or been closed.
+
+    Raises:
+        TypeError: a function in place of the name.
     """
 
     def __init__(self, name: str) -> None:
+        if callable(name):  # a decorator without its name: the function would never be called
+            raise TypeError('trace takes a name: @streamll.trace("retrieval")')
         self._name = name
-        self._blocks: list[
-            _Block
-        ] = []  # open: it may be entered again inside itself, or by several tasks
+        # Those that are open: it may be entered again inside itself, and by several tasks at once.
+        self._blocks: list[_Block] = []
 
     def __call__(self, function: Function) -> Function:
         traced: Any

@@ -217,6 +217,14 @@ def test_one_trace_may_be_entered_again_inside_itself(heard):
     assert [each.trace_id for each in heard.of("trace.end")] == ids[::-1]
 
 
+def test_a_trace_without_a_name_is_refused():
+    with pytest.raises(TypeError, match="takes a name"):
+
+        @streamll.trace
+        def retrieve():
+            raise NotImplementedError
+
+
 def test_one_trace_may_be_shared_by_tasks_at_once(heard):
     step = streamll.trace("step")
 
