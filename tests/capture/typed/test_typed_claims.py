@@ -89,6 +89,7 @@ CASES = [  # type, what the model writes, whether it is shown wrong before it is
     (list[int], '["1", 2]'),
     (list[int], "[1.0, 2]"),
     (list[float], "[1, 2.5]"),
+    (list[float], f"[1, {'9' * 320}]"),
     (list[bool], "[1, false]"),
     (list[str], '["a", 1]'),
     (list[Color], '["red", "BLUE"]'),
@@ -113,6 +114,7 @@ CASES = [  # type, what the model writes, whether it is shown wrong before it is
 IN_ELEMENTS = [  # the same in XML
     (list[int], "<item>1</item><item>1.5</item>"),
     (list[float], "<item>1</item><item>2.5</item>"),
+    (list[float], f"<item>1</item><item>{'9' * 320}</item>"),
     (list[bool], "<item>true</item><item>yes</item>"),
     (list[Color], "<item>red</item><item>BLUE</item>"),
     (list[decimal.Decimal], "<item>1.5</item>"),

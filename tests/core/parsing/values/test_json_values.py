@@ -158,6 +158,14 @@ def test_numbers_and_words_are_reported_once_certain():
     assert seen[:-1] == [[], [], [], [12], [12], [12], [12], [12], [12], [12, True]]
 
 
+@pytest.mark.parametrize("digits", [309, 320, 4301, 5000])
+def test_a_whole_number_beyond_a_float_is_withheld(digits):
+    shape = SchemaView.of({"type": "array", "items": {"type": "number"}})
+    text = f"[1, {'9' * digits}, 2]"
+    for chunks in ([text], list(text)):
+        assert read(chunks, shape)[1].value == [1.0]
+
+
 def test_a_string_grows_only_where_the_schema_allows_any_text():
     schema = {
         "type": "object",

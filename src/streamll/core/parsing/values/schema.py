@@ -48,6 +48,13 @@ def _withheld(value: Any) -> Any:
     return WITHHELD
 
 
+def _as_float(value: int) -> Any:
+    try:
+        return float(value)
+    except OverflowError:  # pydantic has infinity then, or refuses it
+        return WITHHELD
+
+
 _NUMBER_OR_WORD = re.compile(
     r"\s*[-+]?(?:[\d.,_eE+-]+|(?i:true|false|yes|no|on|off|nan|-?inf(?:inity)?))\s*"
 )
@@ -121,7 +128,7 @@ class SchemaView:
             if name in kinds:
                 return _same
             if name == "integer" and "number" in kinds:
-                made = float
+                made = _as_float
         return made
 
     def takes(self, container: list[Any] | dict[str, Any]) -> bool:
