@@ -106,6 +106,7 @@ class Shown:
             self.items += self._read(event)
 
     def settle(self, value):
+        self.is_read = self.value.is_complete
         self._read(FieldEnd(field="value", length=0, complete=True))
         if isinstance(self.value.value, (list, type(None))):
             event = FieldPartial(
@@ -190,6 +191,8 @@ def check(name, annotation, written, chunked):
     has_items = isinstance(value, (list, tuple)) and item_type_of(annotation) is not None
     if has_items and not corrected:
         assert repr(shown.items) == repr(list(value))
+    if has_items and not shown.is_read:  # each of the program's, whatever was made of it before
+        assert set(map(repr, value)) <= set(map(repr, shown.items))
 
 
 FOUND = [  # type, and what was written when something else was shown, and not corrected

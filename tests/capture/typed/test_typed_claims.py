@@ -284,6 +284,32 @@ def test_items_of_another_type_than_asked_for_are_those_of_the_program(chat):
 
 
 @pytest.mark.parametrize(
+    ("text", "items", "value"),
+    [
+        ('["He said "hi" there", "b"]', ["He said "], ['He said "hi" there', "b"]),
+        ('["a", "b"+"c"]', ["a", "b"], ["a", 'b"+"c']),
+    ],
+)
+def test_an_element_that_dspy_repairs_is_there_as_well(chat, text, items, value):
+    got, events = values(chat, list[str], text, lambda e: e.items("value"))
+    assert events.result().value == value
+    assert got == [*items, *value[len(items) - 1 :]]
+
+
+@pytest.mark.parametrize("end", ["]", ",,]", ""])
+def test_an_element_that_a_validator_changes_is_no_other_one(chat, end):
+    """Not even where the program's list has to be looked at, and the reader has changed his."""
+
+    def mark(events):
+        for item in events.items("value"):
+            item.word += "!"
+            yield item
+
+    got, _ = values(chat, list[Loud], f'[{{"word": "a"}}, {{"word": "b"}}{end}', mark)
+    assert [each.word for each in got] == ["A!", "B!"]
+
+
+@pytest.mark.parametrize(
     ("annotation", "text", "items"),
     [
         (list[Item] | None, '[{"name": "a"}]', [Item(name="a")]),

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 import pydantic
 
 from streamll.capture.run.frames import predictors_of
+from streamll.capture.typed.claims import holds
 from streamll.capture.typed.field import is_prose
 from streamll.capture.typed.partial_form import LISTS, partial_form
 from streamll.core.events import (
@@ -26,7 +27,7 @@ from streamll.core.events import (
     TokenEvent,
 )
 from streamll.core.parsing.values.builder import COMPLETE, PARTIAL, Pointer
-from streamll.core.partials import Partials, PartialValue, part_of
+from streamll.core.partials import Partials, PartialValue, copied, part_of
 from streamll.flow.bridge import Mapped
 from streamll.flow.dual import DualIterator
 
@@ -140,20 +141,27 @@ class PartialReader(Generic[T]):
 class _Given:
     """What was given of one call's list."""
 
-    __slots__ = ("items", "next")
+    __slots__ = ("is_read", "items", "next")
 
     def __init__(self) -> None:
         self.items: list[Any] = []  # as they were written
+        self.restart()
+
+    def restart(self) -> None:
+        """Another attempt writes the list."""
         self.next = 0  # the index in this attempt
+        self.is_read = False  # the attempt's list was read to its end
 
 
 class ItemReader(Generic[T]):
     """Reads each element of a list once, when it is complete.
 
     A retry that writes the same elements again does not repeat them. Elements that it writes
-    differently are yielded as well, since those yielded before cannot be withdrawn. From an element
-    on that is not valid as the element type, they wait for the program's value. ``is_declared``: the
-    program's own elements are of this type; validators of the user's are not run on them again.
+    differently are yielded as well, since those yielded before cannot be withdrawn. The same holds
+    for the program's elements where the list was not read to its end: DSPy may have repaired what
+    was written. From an element on that is not valid as the element type, they wait for the
+    program's value. ``is_declared``: the program's own elements are of this type; validators of
+    the user's are not run on them again.
     """
 
     def __init__(
@@ -171,7 +179,7 @@ class ItemReader(Generic[T]):
     def read(self, event: Event) -> Sequence[T]:
         """The elements that this event completes."""
         if isinstance(event, LMSuperseded) and event.call_id in self._given:
-            self._given[event.call_id].next = 0
+            self._given[event.call_id].restart()
         elif event.closes in CALLS:
             self._given.pop(event.call_id, None)
         partial = self._partials.read(event)
@@ -187,24 +195,32 @@ class ItemReader(Generic[T]):
         if not isinstance(items, (list, tuple)):
             return
         is_final = partial.is_final
+        if is_final and not given.is_read:
+            given.next = 0
         while given.next < len(items):
             if not is_final and partial.state_of(*self._pointer, given.next) != COMPLETE:
                 return
             item = items[given.next]
+            known = given.items[given.next : given.next + 1]
+            if known and (self._is_made_of(known[0], item) if is_final else known[0] == item):
+                given.next += 1
+                continue
             try:
                 typed = item if is_final and self._is_declared else self._validate(item)
             except pydantic.ValidationError:
                 if not is_final:
                     return
                 typed = item
-            index, given.next = given.next, given.next + 1
-            if index < len(given.items):
-                if is_final or given.items[index] == item:
-                    continue
-                given.items[index] = item
-            else:
-                given.items.append(item)
+            given.items[given.next : given.next + 1] = [copied(item)]  # readers may change it
+            given.next += 1
             yield typed
+        given.is_read = partial.state_of(*self._pointer) == COMPLETE
+
+    def _is_made_of(self, written: Any, item: Any) -> bool:
+        """Whether the program's element is what was yielded for what was ``written``."""
+        with contextlib.suppress(pydantic.ValidationError):
+            return holds(written, item, whole=True) or holds(self._validate(written), item)
+        return False
 
 
 class TypedReading(DualIterator[Event]):
@@ -239,6 +255,8 @@ class TypedReading(DualIterator[Event]):
     def items(self, field: str, *pointer: str | int, as_type: type[T]) -> Mapped[T]: ...
     def items(self, field: str, *pointer: str | int, as_type: Any = None) -> Mapped[Any]:
         """Each element of a list once, as soon as it is complete, of the field's element type.
+
+        Where a retry writes another element, or DSPy repairs one, that one is yielded as well.
 
         ``items("report", "findings")`` reads a list inside the field, at ``pointer`` (keys and
         indices); its elements are plain values unless ``as_type`` is given.
