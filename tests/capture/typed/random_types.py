@@ -185,7 +185,16 @@ def set_of(draw: st.DrawFn, depth: int) -> Shape:
 def mapped(draw: st.DrawFn, depth: int) -> Shape:
     kind, values = draw(shapes(depth))
     keys, written = draw(
-        st.sampled_from([(str, texts), (int, integers.map(str)), (Word, st.just("red"))])
+        st.sampled_from(
+            [
+                (str, texts),
+                (int, integers.map(str)),
+                (Word, st.just("red")),
+                (float, integers.map(str) | floats.map(str)),
+                (dt.datetime, st.datetimes().map(lambda each: each.isoformat("T"))),
+                (bool, st.sampled_from(["true", "False"])),
+            ]
+        )
     )
     form = draw(st.sampled_from([dict, Mapping]))
     return form[keys, kind], st.dictionaries(written, values, max_size=3)

@@ -129,7 +129,7 @@ def claims(shown, value, state, at=()):  # noqa: PLR0911
     if type(value) in (str, int, float, bool, type(None)):
         return type(shown) is type(value) and shown == value
     if isinstance(shown, dict):
-        members = members_of(value)
+        members = members_of(value, shown)
         return (
             members is not None
             and all(
@@ -155,16 +155,27 @@ def claims(shown, value, state, at=()):  # noqa: PLR0911
         return False
 
 
-def members_of(value):
+def members_of(value, shown):
+    """The members by their names; a key's is what was shown, if its type reads that so."""
     if isinstance(value, pydantic.BaseModel):
         return {**vars(value), **(value.model_extra or {})}
     if dataclasses.is_dataclass(value):
         return vars(value)
     if isinstance(value, Mapping):
         return {
-            str(key.value if isinstance(key, enum.Enum) else key): v for key, v in value.items()
+            next((name for name in shown if reads(name, key)), repr(key)): part
+            for key, part in value.items()
         }
     return None
+
+
+def reads(name, key):
+    if isinstance(key, enum.Enum):
+        return name == str(key.value)
+    try:
+        return pydantic.TypeAdapter(type(key)).validate_python(name) == key
+    except pydantic.ValidationError:
+        return False
 
 
 def check(name, annotation, written, chunked):

@@ -110,6 +110,9 @@ CASES = [  # type, what the model writes, whether it is shown wrong before it is
     (list[list[int]], "[1, 2], [3]"),
     (Any, '{"a": [1, "2"]}'),
     (list[Color] | None, '["red"]'),
+    (Item | None, "null"),
+    (dict[str, int] | None, "None"),
+    (dict[dt.datetime, list[float]], '{"2024-01-02T10:00:00": [1]}'),
 ]
 IN_ELEMENTS = [  # the same in XML
     (list[int], "<item>1</item><item>1.5</item>"),

@@ -7,6 +7,7 @@ import copy
 import datetime as dt
 import enum
 import importlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
@@ -212,6 +213,23 @@ def test_every_kind_of_field_ends_as_the_program_s_value(practice, adapter, anno
     assert partials[-1].value == result
     assert (partials[-1].pointer, partials[-1].state) == ((), "complete")
     assert not [event for event in seen if event.event_type == "field.corrected"]
+
+
+def test_an_iterator_is_left_to_the_program(practice):
+    """X3: what was read is all there is to show."""
+    practice.script(Reply({"value": [1, 2]}, chunk=3))
+    signature = dspy.Signature({"question": (str, dspy.InputField())})
+    program = dspy.Predict(signature.append("value", dspy.OutputField(), Iterable[int]))
+    with streamll.stream(program)(question="?") as events:
+        shown, kinds = streamll.typed.Partials(), []
+        for event in events:
+            shown.feed(event)
+            kinds.append(event.event_type)
+            if event.event_type == "field.end":
+                assert shown.of(event, "value").value == [1, 2]
+        assert list(events.result().value) == [1, 2]
+    assert "field.corrected" not in kinds
+    assert kinds.index("lm.end") > len(kinds) - 1 - kinds[::-1].index("field.partial")
 
 
 def test_a_program_s_validators_run_once(practice):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from streamll.capture.reply.call_fields import REPLY_FIELD, CallFields, parser_for
@@ -221,6 +221,8 @@ class AttemptFields:
             if value is None:
                 return
             self._deliver_whole(field, final_text(value) if is_text(annotation) else "")
+        if isinstance(value, Iterator):  # whoever looked at it would take from it
+            return
         if not is_prose(annotation):
             self._change(field, (Change((), value, COMPLETE),))
         if released is not None and not released.agrees(annotation, value):

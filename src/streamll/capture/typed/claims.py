@@ -6,6 +6,7 @@ of an ``Enum``. The program has what pydantic made of them, after its validators
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import decimal
@@ -33,19 +34,14 @@ def holds(shown: Any, value: Any, *, whole: bool = False) -> bool:
         return holds(shown, value.root, whole=whole) or shown == value
     if type(value) in _PLAIN:
         return type(shown) is type(value) and (shown == value or shown != shown)  # noqa: PLR0124 - NaN
-    if isinstance(shown, dict) and (members := _members(value)) is not None:
-        return _holds_members(shown, members, isinstance(value, Mapping) and whole, whole)
+    if isinstance(shown, dict) and (members := _members(value, shown)) is not None:
+        is_all = not (whole and isinstance(value, Mapping)) or len(shown) == len(value)
+        return is_all and all(
+            key in members and holds(part, members[key], whole=whole) for key, part in shown.items()
+        )
     if isinstance(shown, list) and isinstance(value, _COLLECTIONS):
         return isinstance(value, (list, tuple)) and _holds_items(shown, value, whole)
     return _is_read_as(shown, value)
-
-
-def _holds_members(shown: Any, members: Mapping[str, Any], all_of_them: bool, whole: bool) -> bool:
-    if all_of_them and len(shown) < len(members):
-        return False
-    return all(
-        key in members and holds(part, members[key], whole=whole) for key, part in shown.items()
-    )
 
 
 def _holds_items(shown: list[Any], items: Any, whole: bool) -> bool:
@@ -54,15 +50,27 @@ def _holds_items(shown: list[Any], items: Any, whole: bool) -> bool:
     return all(holds(*pair, whole=whole) for pair in zip(shown, items, strict=False))
 
 
-def _members(value: Any) -> Mapping[str, Any] | None:
-    """The members of an object by name; ``None`` if it has none."""
+def _members(value: Any, shown: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The members of an object by the names that were shown; ``None`` if it has none."""
     if isinstance(value, pydantic.BaseModel):
         return {**vars(value), **(value.model_extra or {})}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {_name(key): part for key, part in value.items()}
+        return _by_names(value, shown)
     return None
+
+
+def _by_names(value: Mapping[Any, Any], shown: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The parts of a dictionary by what was shown of its keys: a date may be written in many ways."""
+    members = {_name(key): part for key, part in value.items()}
+    kinds: set[Any] = {type(key) for key in value} - {str}
+    for name in shown.keys() - members.keys():
+        for kind in kinds:
+            with contextlib.suppress(Exception):  # types of the user's own
+                if (key := _reader(kind)(name)) in value:
+                    members[name] = value[key]
+    return members
 
 
 def _name(key: Any) -> str:

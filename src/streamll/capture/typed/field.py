@@ -30,6 +30,8 @@ from streamll.core.parsing.values.xml import XMLValueReader
 
 NOTHING: Any = object()
 """In place of a value, where none was shown."""
+_NULLS = ("null", "None")
+_LONGEST_NULL = max(map(len, _NULLS))
 _JSON_TYPES = (dspy.ToolCalls, Citations)
 """Types of DSPy's own that a model writes as JSON; others (images, code) have their own formats."""
 
@@ -110,24 +112,36 @@ class StructuredField(TypedField):
         annotation: Any,
         reader: JSONValueReader | XMLValueReader,
         or_else: TypedField | None = None,
+        *,
+        or_null: bool = False,
     ) -> None:
+        """``or_null``: the word alone is ``None``, which the reader takes for prose."""
         self._annotation = annotation
         self._reader = reader
+        self._openings = "[{<" if isinstance(reader, XMLValueReader) else "[{"
         self._or_else = or_else
         self._decided = or_else is None
         self._scalar: Any = NOTHING  # shown in place of a list or object
         self._begun = False
+        self._or_null = or_null
+        self._word = ""  # the beginning of the text, which ends here if it is such a word
 
     def feed(self, text: str) -> Sequence[Change]:
         self._begun = True
+        if self._or_null and len(self._word) <= _LONGEST_NULL:
+            self._word += text
         if not self._decided and (sign := text.lstrip()[:1]):
             self._decided = True
-            if sign in "[{<":
+            if sign in self._openings:
                 self._or_else = None
         return self._as_read((self._or_else or self._reader).feed(text))
 
     def finish(self) -> Sequence[Change]:
-        changes = self._as_read((self._or_else or self._reader).finish())
+        changes = (self._or_else or self._reader).finish()
+        if self._word in _NULLS:
+            self._reader.builder.put(None)
+            changes = self._reader.builder.take()
+        changes = self._as_read(changes)
         self._begun = self._begun or bool(changes)  # an element without text is a value in XML
         return changes
 
@@ -176,10 +190,12 @@ def typed_field(adapter: Any, annotation: Any) -> TypedField | None:
     if not (schema.allows("object") or schema.allows("array")):
         return ScalarField(annotation, is_xml=is_xml)
     only_structure = bool(schema.kinds) and schema.kinds <= {"object", "array", "null"}
+    makes_list = is_xml and "array" in schema.kinds  # of the word
     return StructuredField(
         annotation,
         XMLValueReader(schema) if is_xml else JSONValueReader(schema, prose=only_structure),
         or_else=None if only_structure else ScalarField(annotation, is_xml=is_xml),
+        or_null=only_structure and "null" in schema.kinds and not makes_list,
     )
 
 
