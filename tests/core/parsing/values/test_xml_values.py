@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pydantic import BaseModel, TypeAdapter
 
@@ -40,6 +42,8 @@ def read(kind, text, size=1):
         (list[bool], "<item>true</item><item>False</item>", [True, False]),
         (City, "<name>Rome</name><people>3</people><nearby><item>Ostia</item></nearby>",
          {"name": "Rome", "people": 3, "nearby": ["Ostia"]}),
+        (City, "<more><item>1</item></more><name>Rome</name><people>3</people>",
+         {"name": "Rome", "people": 3}),
         (dict[str, int], '<entry key="a b">1</entry><c>2</c>', {"a b": 1, "c": 2}),
         (list[int], "[1, 2]", [1, 2]),
         (City, '{"name": "Rome", "people": 3}', {"name": "Rome", "people": 3}),
@@ -61,6 +65,8 @@ def test_elements_are_read_as_the_schema_says(kind, text, value, size):
         (list[str], "<item>a</item><other>b</other>", ["a"]),  # another name in a list
         (list[str], "<item>a</item><item>b<i>c</i></item>", ["a", "b"]),  # elements in a text
         (list[list[int]], "<item>[1, 2]</item>", []),  # JSON below the outermost place
+        (dict[str, Any], "<a>1</a><b><item>c</item></b>", {"a": "1"}),  # {"item": "c"} there
+        (list, "<item>a</item><item><item>b</item></item>", ["a"]),
         (list[int], "<item>1</item", []),  # cut in a tag, so that nothing is certain behind it
     ],
 )

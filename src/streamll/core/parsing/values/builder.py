@@ -109,7 +109,7 @@ class ValueBuilder:
 
     def begin(self, container: list[Any] | dict[str, Any]) -> None:
         """A list or an object, given empty, opens."""
-        if self._is_ignored():
+        if self.is_ignored():
             self._ignored += 1
             return
         if len(self._open) >= MAX_NESTING:
@@ -142,7 +142,7 @@ class ValueBuilder:
 
     def put(self, value: Any) -> None:
         """A value that is complete at once: a number, a word, a string that was held back."""
-        if self._is_ignored():
+        if self.is_ignored():
             return
         if self._open or isinstance(value, (list, dict)):
             value = self.schema().claim(value)
@@ -160,7 +160,7 @@ class ValueBuilder:
         self._parts = []
         self._reported = 0
         self._text_pointer = None
-        self._text_grows = not self._is_ignored() and self.schema().grows
+        self._text_grows = not self.is_ignored() and self.schema().grows
 
     def text(self, text: str) -> None:
         """More of the string."""
@@ -184,7 +184,7 @@ class ValueBuilder:
         self._changes.append(Change(self._text_pointer, rest, COMPLETE, append=True))
         self._attach(self._next_key(), "".join(parts))
 
-    def _is_ignored(self) -> bool:
+    def is_ignored(self) -> bool:
         """Whether the next value does not count: a key's second value, and all inside it."""
         if self._ignored:
             return True

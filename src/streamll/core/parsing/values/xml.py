@@ -8,7 +8,8 @@
 
 The schema says which of them an element is. ``expat`` does the parsing, so each character is
 read once. The outermost list or object may also be written as JSON. The reader gives up on what
-the adapter would read differently (text beside elements, one name twice in an object).
+the adapter would read differently (text beside elements, one name twice in an object, a list where
+the schema allows anything).
 """
 
 from __future__ import annotations
@@ -94,6 +95,8 @@ class XMLValueReader:
     def _open(self, element: _Element, tag: str) -> None:
         """The first child decides whether the element is a list or an object."""
         schema = element.schema
+        if tag == "item" and not schema.kinds and not self.builder.is_ignored():
+            raise ValueError("a list in what may be anything, where the adapter makes an object")
         if schema.allows("array") and (tag == "item" or not schema.allows("object")):
             element.kind = "list"
             self.builder.begin([])
