@@ -130,22 +130,31 @@ def part_of(value: Any, pointer: Pointer, otherwise: Any = None) -> Any:
 
 
 class Partials:
-    """The partial values of all fields of any number of runs."""
+    """The partial values of all fields of any number of runs.
+
+    Those of a run are there until the first event after its last one.
+    """
 
     def __init__(self) -> None:
         self._values: defaultdict[FieldKey, PartialValue] = defaultdict(PartialValue)
+        self._over: str | None = None  # the run whose last event was the latest
 
     def feed(self, event: Event) -> PartialValue | None:
         """Take any event; returns the value it changed, if it is a ``field.partial``."""
+        if self._over is not None:
+            self._forget(self._over)
+        self._over = event.run_id if event.closes == "run" else None
         if isinstance(event, FieldPartial):
             value = self._values[_key(event, event.field)]
             value.apply(event)
             return value
         if isinstance(event, LMSuperseded):
-            gone = (event.run_id, event.call_id, event.attempt)
-            for key in [key for key in self._values if key[:3] == gone]:
-                del self._values[key]
+            self._forget(event.run_id, event.call_id, event.attempt)
         return None
+
+    def _forget(self, *gone: str | int | None) -> None:
+        for key in [key for key in self._values if key[: len(gone)] == gone]:
+            del self._values[key]
 
     def of(self, event: Event, field: str) -> PartialValue | None:
         """The value of ``field`` so far in the event's call, if there is one."""

@@ -6,6 +6,7 @@ import copy
 import json
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from typed_value_examples import cut, reordered, schema_of, typed_values
 
 from streamll.capture.typed.partial_form import partial_form
 from streamll.core import wire
-from streamll.core.events import FieldPartial, Identity
+from streamll.core.events import FieldPartial, Identity, RunCancelled, RunEnd, RunError
 from streamll.core.parsing.values.json import JSONValueReader
 from streamll.core.parsing.values.schema import ANYTHING, SchemaView
 from streamll.core.partials import Partials, PartialValue
@@ -239,3 +240,21 @@ def test_changes_survive_the_wire_and_whole_events_need_no_memory(data):
             theirs = far.feed(wire.decode(wire.encode(event)))
             assert theirs.value == mine.value == whole.value
             assert theirs.state() == mine.state() == whole.state
+
+
+@pytest.mark.parametrize("last", [RunEnd(), RunError(error_type="E", message=""), RunCancelled()])
+def test_the_values_of_a_run_are_there_until_something_follows_its_end(last):
+    values = Partials()
+
+    def feed(like, run_id, **own):
+        event = msgspec.structs.replace(like, identity=Identity(run_id=run_id, call_id="c"), **own)
+        return event, values.feed(event)
+
+    partial = FieldPartial(field="f", value=[1])
+    _, kept = feed(partial, "a")
+    feed(partial, "b")
+    end, _ = feed(last, "a")
+    assert values.of(end, "f") is kept
+    other, _ = feed(partial, "b", pointer=(1,), value=2)
+    assert values.of(end, "f") is None
+    assert (kept.value, values.of(other, "f").value) == ([1], [1, 2])
