@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from streamll.serve.web.limits import Limits
-from streamll.serve.web.responses import TimedSend
+from streamll.serve.web.responses import TimedSend, disconnected, race
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -44,3 +44,36 @@ def test_a_client_that_freezes_is_disconnected_in_time(begins):
     finally:
         loop.close()
     assert loop.now == pytest.approx(begins + 30.0)
+
+
+@pytest.mark.parametrize("suspensions", range(6))
+def test_a_response_ends_though_its_client_leaves_while_a_heartbeat_is_sent(suspensions):
+    """Before Python 3.12 ``asyncio.wait_for`` forgets that it was cancelled."""
+    loop = VirtualLoop()
+
+    async def main() -> bool:
+        gone = asyncio.Event()
+
+        async def send(message) -> None:
+            gone.set()
+            for _ in range(suspensions):
+                await asyncio.sleep(0)
+
+        async def receive():
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def work() -> None:
+            await asyncio.Event().wait()
+
+        timed = TimedSend(send, Limits(heartbeat_seconds=0.1), {"type": "http.response.body"})
+        racing = asyncio.ensure_future(race(work(), disconnected(receive), timed.watch()))
+        await asyncio.wait({racing}, timeout=60)
+        ended = racing.done()
+        racing.cancel()
+        return ended
+
+    try:
+        assert loop.run_until_complete(main())
+    finally:
+        loop.close()

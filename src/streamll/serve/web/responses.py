@@ -19,6 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from streamll.core.errors import RunUnavailable
+from streamll.flow.ending import end
 from streamll.serve.log.frames import HEARTBEAT
 from streamll.serve.web.limits import Limits
 
@@ -161,9 +162,7 @@ async def race(
         await asyncio.wait(tasks, timeout=STOPPING_S, return_when=asyncio.FIRST_COMPLETED)
     finally:
         lost = any(other.done() for other in others)
-        for task in (*others, worker):
-            task.cancel()
-        await asyncio.wait(tasks)
+        await end(*tasks)  # before Python 3.12 ``watch`` may lose one cancellation
     return Raced(worker, lost, cancelled)
 
 
