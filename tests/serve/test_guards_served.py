@@ -17,7 +17,7 @@ import streamll
 from serve.serving import Frame, frames, wait_until
 from streamll.core.errors import ConfigurationError, RunFailed, UnknownFieldError
 from streamll.guards import Pattern, emails
-from streamll.serve import Permit, bearer_token, create_app
+from streamll.serve import Permit, Served, bearer_token, create_app
 from streamll.serve.formats import FORMATS
 from streamll.testing import Reply, chunkings
 
@@ -206,10 +206,15 @@ def test_a_servers_guards_are_checked_when_it_is_made(log):
 
 
 def test_each_program_gets_the_guards_of_its_own_fields(practice, lm, serve, log):
-    programs = {name: dspy.Predict(f"question -> {name}") for name in ("answer", "note", "free")}
+    """Whatever ``Served`` calls it: its name is its key."""
+    programs = {
+        name: Served(name="p", program=dspy.Predict(f"question -> {name}"))
+        for name in ("free", "answer", "note")
+    }
     server = serve(create_app(programs, log=log, guards=[card(fields=["note", "answer"])]))
     with server.client() as client:
-        for name, shown in [("answer", "[card]"), ("note", "[card]"), ("free", SECRET)]:
+        assert [each["name"] for each in client.get("/programs").json()["programs"]] == [*programs]
+        for name, shown in [("free", SECRET), ("answer", "[card]"), ("note", "[card]")]:
             practice.script({name: SECRET})
             body = {"program": name, "inputs": {"question": QUESTION}}
             run_id = client.post("/runs", json=body).json()["run_id"]

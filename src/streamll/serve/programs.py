@@ -23,7 +23,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A program and how it is served.
 
     Attributes:
-        name: what requests call it.
+        name: what requests call it; in a mapping that is its key.
         program: a ``dspy.Module`` or a function.
         fields: the output fields to stream; all by default.
         reply: the field that the chat formats give as text; by default the last one of the last
@@ -109,9 +109,8 @@ def served(programs: Any) -> dict[str, Served]:
             raise ConfigurationError(f"{what} is a class: serve an instance of it, {what}()")
         if not callable(each.program):
             raise ConfigurationError(f"{name!r} is {type(each.program).__name__}, not a program")
-        if each.reply is None:
-            each = msgspec.structs.replace(each, reply=reply_of(each.program))
-        made[name] = each
+        reply = each.reply or reply_of(each.program)
+        made[name] = msgspec.structs.replace(each, name=name, reply=reply)
     if not made:
         raise ConfigurationError("create_app needs a program to serve")
     return made
