@@ -84,7 +84,7 @@ def with_files(declared: Input, text: str) -> str:
     """The text; for an image, a sound or a file on this machine its content as a data URL."""
     from streamll.serve.inputs.annotations import media_of
 
-    kind, many = media_of(declared.annotation)
+    kind, _, many = media_of(declared.annotation)
     if kind is None or text.startswith(("data:", "http://", "https://", "gs://", "{", "[")):
         return text
     path = Path(text.removeprefix("@")).expanduser()

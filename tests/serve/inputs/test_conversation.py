@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import enum
-from typing import Literal, TypedDict
+import json
+import sys
+from typing import Annotated, Literal, NamedTuple, NewType, TypedDict, Union
 
 import dspy
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
+from typing_extensions import TypeAliasType
 
 from streamll.core.errors import InvalidInputs
+from streamll.core.jsonable import plain
 from streamll.serve import Served
 from streamll.serve.inputs.media import opens_files
 from streamll.serve.inputs.wires import agui, openai, vercel
@@ -524,6 +529,109 @@ def test_an_image_inside_a_model_is_refused_where_dspy_would_open_files():
         assert made == {"album": Album(cover=dspy.Image(PNG))}
     with pytest.raises(InvalidInputs):
         served.convert({"album": {"cover": {"url": __file__}}})
+
+
+class Photo(dspy.Image):
+    pass
+
+
+class Captioned(dspy.Image):
+    caption: str = ""
+
+
+class Pair(NamedTuple):
+    left: dspy.Image
+    right: Photo
+
+
+Shot = NewType("Shot", dspy.Image)
+Photos = TypeAliasType("Photos", list[Photo])
+Tree = TypeAliasType("Tree", list[dspy.Image])
+if sys.version_info >= (3, 12):
+    exec("type Tree = dspy.Image | list[Tree]")  # which names itself
+DATA = {
+    **dict.fromkeys([dspy.Image, Photo, Captioned], PNG),
+    dspy.Audio: f"data:audio/wav;base64,{WAV}",
+    dspy.File: PDF,
+}
+
+
+def converted(annotation, value):
+    def program(given):
+        raise NotImplementedError
+
+    program.__annotations__["given"] = annotation
+    return Served(name="p", program=program).convert({"given": value})["given"]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "cls"),
+    [
+        *((each, each) for each in (dspy.Image, dspy.Audio, dspy.File, Photo, Captioned)),
+        *((Shot, dspy.Image), (NewType("Note", dspy.File), dspy.File)),
+        *((Annotated[each, 1], each) for each in (dspy.Image, dspy.Audio, dspy.File, Photo)),
+        *((TypeAliasType("Alias", each), each) for each in (dspy.Image, Photo)),
+    ],
+)
+@pytest.mark.parametrize("in_list", [False, True])
+@pytest.mark.parametrize("optional", [False, True])
+def test_media_are_made_of_data_and_never_of_a_file(annotation, cls, in_list, optional):
+    whole = list[annotation] if in_list else annotation
+    whole = Union[whole, None] if optional else whole  # noqa: UP007 - of an alias
+    made = converted(whole, [DATA[cls]] if in_list else DATA[cls])
+    assert [type(each) for each in (made if in_list else [made])] == [cls]
+    key = {dspy.Audio: "data", dspy.File: "file_data"}.get(cls, "url")
+    for path in (__file__, {key: __file__}):
+        with pytest.raises(InvalidInputs):
+            converted(whole, [path] if in_list else path)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Photos, ["*"]),
+        (dict[str, Annotated[Photo, 1]], {"a": "*"}),
+        (Tree, [{"url": "*"}]),
+        (Pair, [{"url": "*"}, {"url": "*"}]),
+        (Captioned, {"url": "*", "caption": "A cat."}),
+        (list[Album | dict[str, Album]], [{"cover": {"url": "*"}}]),
+    ],
+)
+def test_no_file_is_opened_wherever_an_image_stands(annotation, value):
+    """Older versions of DSPy, which would, may be given less."""
+
+    def of(url):
+        return json.loads(json.dumps(value).replace("*", url))
+
+    if opens_files():
+        with contextlib.suppress(InvalidInputs):
+            converted(annotation, of(PNG))
+    else:
+        assert PNG in json.dumps(plain(converted(annotation, of(PNG))))
+    with pytest.raises(InvalidInputs):
+        converted(annotation, of(__file__))
+
+
+def test_a_subclass_of_an_image_takes_what_it_takes_itself():
+    class Numbered(dspy.Image):
+        @model_validator(mode="before")
+        @classmethod
+        def by_number(cls, value):
+            return {"url": PNG} if value == 17 else value
+
+    if not opens_files():
+        assert converted(Numbered, 17) == Numbered(url=PNG)
+    assert converted(Numbered, PNG) == Numbered(url=PNG)
+
+
+def test_an_attachment_becomes_the_subclass_that_the_program_wants():
+    program = dspy.Predict(
+        dspy.Signature("question -> answer").prepend(
+            "photo", dspy.InputField(), Annotated[Photo, 1]
+        )
+    )
+    made = inputs(program, [said("user", [words("q"), picture()])])
+    assert type(made["photo"]) is Photo
 
 
 # --- what is refused -----------------------------------------------------------------------------

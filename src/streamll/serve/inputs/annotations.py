@@ -10,7 +10,6 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Iterator
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from streamll.serve.inputs.messages import MediaKind
@@ -27,20 +26,28 @@ def dspy_type(name: str) -> type | None:
     return found if isinstance(found, type) else None
 
 
+def bare(annotation: Any) -> Any:
+    """What an ``Annotated``, a ``NewType`` or an alias (``type Photo = …``) stands for."""
+    if get_origin(annotation) is Annotated:
+        return bare(get_args(annotation)[0])
+    if get_origin(annotation) is None and not inspect.isclass(annotation):
+        for name in ("__supertype__", "__value__"):
+            if hasattr(annotation, name):
+                return bare(getattr(annotation, name))
+    return annotation
+
+
 def alternatives(annotation: Any) -> list[Any]:
     """The members of a union, without ``None``; anything else is its own only alternative."""
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        return alternatives(get_args(annotation)[0])
-    if origin in (Union, types.UnionType):
+    annotation = bare(annotation)
+    if get_origin(annotation) in (Union, types.UnionType):
         return [each for arg in get_args(annotation) for each in alternatives(arg)]
     return [] if annotation in (None, type(None)) else [annotation]
 
 
 def admits_none(annotation: Any) -> bool:
     """Whether ``None`` is one of the values: such an input may be left out."""
-    if get_origin(annotation) is Annotated:
-        return admits_none(get_args(annotation)[0])
+    annotation = bare(annotation)
     if get_origin(annotation) in (Union, types.UnionType):
         return any(admits_none(arg) for arg in get_args(annotation))
     return annotation in (None, type(None))
@@ -62,17 +69,15 @@ def is_history(annotation: Any) -> bool:
     return any(is_a(each, dspy_type("History")) for each in alternatives(annotation))
 
 
-def media_of(annotation: Any) -> tuple[MediaKind | None, bool]:
-    """Which kind of attachment it takes, and whether it takes any number of them."""
+def media_of(annotation: Any) -> tuple[MediaKind | None, Any, bool]:
+    """Which kind of attachment it takes, as which type, and whether it takes any number of them."""
     for each in alternatives(annotation):
-        for kind, name in MEDIA.items():
-            if is_a(each, dspy_type(name)):
-                return kind, False
-        if get_origin(each) in (list, tuple, typing.Sequence) and get_args(each):
-            kind_inside, many = media_of(get_args(each)[0])
-            if kind_inside is not None and not many:
-                return kind_inside, True
-    return None, False
+        many = get_origin(each) in (list, tuple, typing.Sequence) and bool(get_args(each))
+        for cls in alternatives(get_args(each)[0]) if many else [each]:
+            for kind, name in MEDIA.items():
+                if is_a(cls, dspy_type(name)):
+                    return kind, cls, many
+    return None, None, False
 
 
 def is_messages(name: str, annotation: Any) -> bool:
@@ -104,24 +109,3 @@ def _fields(kind: Any) -> dict[str, Any]:
         except (NameError, TypeError):
             return {}
     return {}
-
-
-def media_inside_models(annotation: Any) -> str | None:
-    """The name of a type of DSPy's that is a field of a model in this annotation, if there is any."""
-    seen: set[int] = set()
-
-    def inside(kind: Any, depth: int) -> Iterator[str]:
-        for each in alternatives(kind):
-            for name in MEDIA.values():
-                if is_a(each, dspy_type(name)):
-                    if depth:
-                        yield name
-                    return
-            for arg in get_args(each):
-                yield from inside(arg, depth)
-            if id(each) not in seen:
-                seen.add(id(each))
-                for field in _fields(each).values():
-                    yield from inside(field, depth + 1)
-
-    return next(inside(annotation, 0), None)

@@ -16,9 +16,9 @@ from msgspec import UNSET
 
 from streamll.core.errors import InvalidInputs
 from streamll.core.problems import Problem, pointer
-from streamll.serve.inputs.annotations import dspy_type, media_inside_models
+from streamll.serve.inputs.annotations import dspy_type
 from streamll.serve.inputs.declared import Input
-from streamll.serve.inputs.media import opens_files, with_media
+from streamll.serve.inputs.media import media_without_reader, opens_files, with_media
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -92,12 +92,11 @@ def convert_one(declared: Input, value: Any, place: str) -> Any:
     """The value of one input; ``InvalidInputs`` if it is of another type."""
     from pydantic import ValidationError
 
-    inside = media_inside_models(declared.annotation) if opens_files() else None
-    if inside is not None:
-        what = f"dspy.{inside} inside a model would open files here; DSPy 3.3 and later does not"
-        raise InvalidInputs([Problem(place, what)])
+    inside = None
     try:
-        return adapter_of(declared).validate_python(value)
+        adapter = adapter_of(declared)
+        if not opens_files() or (inside := media_without_reader(adapter.core_schema)) is None:
+            return adapter.validate_python(value)
     except ValidationError as error:
         raise InvalidInputs(
             Problem(pointer(place, each["loc"]), each["msg"])
@@ -106,6 +105,8 @@ def convert_one(declared: Input, value: Any, place: str) -> Any:
     except Exception as error:
         what = f"cannot be checked: {type(error).__name__}"  # its message may quote the value
         raise InvalidInputs([Problem(place, what)]) from error
+    what = f"{inside} inside a model would open files here; DSPy 3.3 and later does not"
+    raise InvalidInputs([Problem(place, what)])
 
 
 def convert_text(declared: Input, text: str, place: str) -> Any:

@@ -220,7 +220,7 @@ class _Reading:
                 rest.append(part)
                 continue
             try:
-                value = media_of_attachment(slot.kind, part)
+                value = media_of_attachment(slot.kind, part, slot.cls)
             except ValueError as error:
                 self.problems.append(Problem(part.place, str(error)))
                 value = None

@@ -16,10 +16,11 @@ SYSTEM = frozenset({"system", "system_prompt"})
 
 
 class MediaInput(msgspec.Struct, frozen=True):
-    """An input for attachments of a kind; ``many``: it is a list of them."""
+    """An input for attachments of a kind, as ``cls``; ``many``: it is a list of them."""
 
     name: str
     kind: MediaKind
+    cls: Any
     many: bool
     required: bool
 
@@ -104,9 +105,9 @@ def takes(name: str, program: Any, reply: str | None) -> Takes:
 def media_inputs(inputs: tuple[Input, ...]) -> tuple[MediaInput, ...]:
     found = []
     for each in inputs:
-        kind, many = media_of(each.annotation)
+        kind, cls, many = media_of(each.annotation)
         if kind is not None:
-            found.append(MediaInput(each.name, kind, many, each.required))
+            found.append(MediaInput(each.name, kind, cls, many, each.required))
     return tuple(found)
 
 
