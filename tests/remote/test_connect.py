@@ -203,6 +203,28 @@ def test_a_place_inside_a_merged_token(writer, server):
     assert list(streamll.connect(server.url, after=position(whole[-1]))) == []
 
 
+@BOTH
+def test_the_result_is_whole_wherever_reading_began(practice, lm, server, read):
+    practice.script({"words": ["one", "two"]})
+    with streamll.connect(server.url).start("typed", question="q") as events:
+        places = [events.position for _ in events]
+    for place in places[::5] + places[-1:]:
+        rest = streamll.connect(server.url, after=place)
+        _, remote = read(rest)
+        assert remote.value is None
+        if read is here:
+            with rest as events:
+                result = events.result()
+        else:
+            result = asyncio.run(result_of(rest))
+        assert result == {"words": ["one", "two"]}
+
+
+async def result_of(connection):
+    async with connection as events:
+        return await events.result()
+
+
 def test_operators_take_it(writer, server):
     whole = story("operators")
     for event in whole:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from concurrent.futures import wait
 from typing import Any
 
+import msgspec
+
 from streamll.core.errors import RunFailed, RunLost, StreamCancelled
 from streamll.core.events import Event, RunCancelled, RunEnd, RunError
 from streamll.core.positions import Position, position
@@ -76,9 +78,11 @@ class _RemoteStream(Bridge):
 
     @property
     def value(self) -> dict[str, Any] | None:
-        """What the program has returned, as ``result`` gives it; ``None`` until then."""
+        """What the program has returned, as ``result`` gives it; ``None`` until then, and where the
+        beginning was not read (``after=``), which ``result`` does.
+        """
         end = self._view.end
-        if not isinstance(end, RunEnd):
+        if not isinstance(end, RunEnd) or self._lacks_beginning:
             return None
         if end.outputs is not None:
             return dict(end.outputs)
@@ -88,6 +92,18 @@ class _RemoteStream(Bridge):
                 is_typed = field.value is not None and field.value.is_complete
                 values[field.owner] = field.value.value if is_typed and field.value else field.text
         return self._named(values)
+
+    @property
+    def _lacks_beginning(self) -> bool:
+        """Whether what the program returned may be in events before those that were asked for."""
+        after = self._remote.target.after
+        has_outputs = getattr(self._view.end, "outputs", None) is not None
+        return after is not None and after.seq >= 0 and not has_outputs
+
+    def _whole(self) -> Any:
+        """The run from its beginning, for the same kind of reader."""
+        target = msgspec.structs.replace(self._remote.target, after=None)
+        return type(self)(Reading(target), on_loop=isinstance(self, AsyncRemoteStream))
 
     @staticmethod
     def _named(by_owner: dict[tuple[str | None, str], Any]) -> dict[str, Any]:
@@ -150,7 +166,8 @@ class RemoteStream(_RemoteStream):
         """Read to the end and return what the program returned, by the fields' names.
 
         These are the program's outputs where the server's events include them; otherwise every
-        field as it was written last, typed ones as plain data.
+        field as it was written last, typed ones as plain data. For that, after ``after=`` the run
+        is then read once more, from its beginning.
 
         Raises:
             RunFailed: the program raised; ``RunLost``: its process is gone.
@@ -159,6 +176,9 @@ class RemoteStream(_RemoteStream):
         """
         for _ in self:
             pass
+        if self._lacks_beginning and not self._left:
+            with self._whole() as whole:
+                return whole.result()  # type: ignore[no-any-return]
         return self._outcome()
 
     def answer(self, question: str | Event, value: Any, *, by: str | None = None) -> bool:
@@ -207,6 +227,9 @@ class AsyncRemoteStream(_RemoteStream):
         """Read to the end and return what the program returned, as ``RemoteStream.result`` does."""
         async for _ in self:
             pass
+        if self._lacks_beginning and not self._left:
+            async with self._whole() as whole:
+                return await whole.result()  # type: ignore[no-any-return]
         return self._outcome()
 
     async def answer(self, question: str | Event, value: Any, *, by: str | None = None) -> bool:
