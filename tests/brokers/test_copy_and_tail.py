@@ -137,6 +137,13 @@ def test_copy_moves_a_log_as_it_is(log, backend, tmp_path, capsys):
     assert len(read_log(backend.url, f"{log.name}-back", ends(3))) == len(read)
 
 
+def test_a_copy_ends_where_the_log_did_also_one_into_the_log_itself(log, backend, capsys):
+    write(log, make_run("r1", ["a"]))
+    for events in (7, 14):
+        assert main(["copy", backend.url, backend.url, "--target", log.name]) == 0
+        assert capsys.readouterr().out.startswith(f"{events} events in ")
+
+
 def test_copy_since(tmp_path, capsys):
     sink = open_sink(f"sqlite:///{tmp_path}/a.db")
     write(sink, make_run("r1", ["a"]))

@@ -47,7 +47,7 @@ class SourceOptions(msgspec.Struct, frozen=True, kw_only=True):
         start: ``"new"``, ``"beginning"``, or a cursor to read behind.
         run_id: only this run's entries are wanted; a source with an index returns no others.
         waits: False: a read returns nothing as soon as, and not before, all has been read that the log
-            had when it was connected to.
+            had when it was connected to. What is written later is not read.
         read_timeout: the longest a read waits for entries, in seconds.
         group: the consumer group that shares the log; ``member`` is this reader's name in it.
         claim_after: seconds without ``extend_claim`` after which an entry goes to another member.

@@ -13,7 +13,7 @@ from brokers.load import BackgroundReader, check_complete
 from brokers.raw_log import RawCluster
 from brokers.sample_runs import BOUND, check_order, ends, make_run, read_log
 from brokers.servers import wait_until
-from streamll.brokers.copying import log_exists
+from streamll.brokers.copying import copy_log, log_exists
 from streamll.brokers.open_runs import alive
 from streamll.brokers.opening import open_source
 from streamll.brokers.redis import pattern as patterns
@@ -69,6 +69,17 @@ def entries_behind(url: str, target: str, start: str = "beginning") -> list:
         return found
 
     return asyncio.run(asyncio.wait_for(read(), BOUND))
+
+
+def test_streams_are_copied_into_one_that_the_pattern_matches(server_url, put):
+    name = unique_name()
+    for number in range(3):
+        put(f"{name}:{number}", make_run(f"r{number}", ["a"]))
+    place = {"source_target": f"{name}:*", "sink_target": f"{name}:0"}
+    for copied in (21, 42):
+        assert asyncio.run(copy_log(server_url, server_url, **place)).events == copied
+    place["sink_target"] = f"{name}:new"
+    assert asyncio.run(copy_log(server_url, server_url, **place)).events == 84
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,8 @@ class PatternSource(Source):
         self._begun = options.start != "new"
         self._answered = False
         self._keys: set[bytes] = set()
+        self._ends: dict[bytes, tuple[int, int]] | None = None
+        """Of each stream, where a reader that does not wait is done."""
         self._primaries = Primaries(self._servers)
         self._buffers: dict[bytes, deque[Entry]] = {}
         """What was read and not returned yet."""
@@ -138,6 +140,10 @@ class PatternSource(Source):
                 await self._begin_at_the_end()
             elif self._answered:
                 await self._go_back()
+            if not self._options.waits:
+                self._ends = {
+                    key: place_of_id(found[0][0]) for key, found in (await self._last()).items()
+                }
         except Exception:
             self._servers.forget()
             raise
@@ -251,13 +257,17 @@ class PatternSource(Source):
     async def _begin_at_the_end(self) -> None:
         """Behind what there is now. Streams that are found later were made later."""
         self._base = self._first_base = int(self._limit) - REREAD_MS
-        ends = await self._primaries.ask_each({key: _backwards("+", 1) for key in self._keys})
-        last = {key: id_text(found[0][0]) for key, found in ends.items() if found}
+        last = {key: id_text(found[0][0]) for key, found in (await self._last()).items()}
         self._after = {key: last.get(key, _end_of(self._base)) for key in self._keys}
         self._floors = dict(self._after)
         for key in sorted(last, key=lambda key: place_of_id(last[key])):
             if place_of_id(last[key])[0] >= self._base:
                 self._recent[key] = _part(key, last[key])
+
+    async def _last(self) -> dict[bytes, Any]:
+        """The last entry of each stream that has one."""
+        ends = await self._primaries.ask_each({key: _backwards("+", 1) for key in self._keys})
+        return {key: found for key, found in ends.items() if found}
 
     async def _go_back(self) -> None:
         """A new primary may lack what was read last, and number its own from its own clock."""
@@ -344,6 +354,9 @@ class PatternSource(Source):
             if key not in self._keys:
                 continue  # it was forgotten meanwhile; one that is back is found again
             entries = found.get(key)
+            if self._ends is not None:
+                end = self._ends.get(key, (0, 0))
+                entries = [each for each in entries or () if place_of_id(each.cursor) <= end]
             if entries:
                 self._live[key] = time.monotonic()
                 self._buffers[key] = deque(entries)

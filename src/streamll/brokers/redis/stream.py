@@ -45,6 +45,7 @@ class StreamSource(Source):
         self._after: str | None = starts.get(options.start, options.start)
         if self._after is not None and not re.fullmatch(r"[0-9]+(-[0-9]+)?", self._after):
             raise ConfigurationError(f"start={options.start!r} is no cursor of a Redis stream")
+        self._end: tuple[int, int] | None = None  # where a reader that does not wait is done
         # What this member was given before the connection broke, it may never have seen.
         self._own_after: str | None = None
         self._claim_at = 0.0
@@ -85,6 +86,9 @@ class StreamSource(Source):
             await self._redis.ping()
         else:
             self._after = await where_it_left_off(self._redis, self._key, self._after, self._floor)
+        if not self._options.waits:
+            newest = await self._redis.xrevrange(self._key, count=1)
+            self._end = place_of_id(newest[0][0] if newest else FIRST_ID)
         self._floor = self._floor or self._after
         self._answered = True
 
@@ -100,6 +104,8 @@ class StreamSource(Source):
             block = self._block_ms if self._options.waits else None
             streams = {self._key: self._after}
             entries = _entries(await self._redis.xread(streams, READ_BATCH_ENTRIES, block))
+            if self._end is not None:
+                entries = [each for each in entries if place_of_id(each.cursor) <= self._end]
             if entries:
                 self._after = entries[-1].cursor
             return entries

@@ -48,6 +48,7 @@ class SQLiteSource(file.ForkSafeConnection, Source):
         self._options = options
         self._group = options.target, options.group
         self._after: int | None = None  # from what is new on
+        self._end: int | None = None  # where a reader that does not wait is done
         self._seen_version = -1
         self._claim_at = 0.0
         self._thread: ThreadPoolExecutor | None = None
@@ -212,6 +213,7 @@ class SQLiteSource(file.ForkSafeConnection, Source):
             self._after = self._after or 0  # all that it will have is new
             return None
         position = _last_id(log) if self._after is None else self._after
+        self._end = None if self._options.waits else _last_id(log)
         if self._options.group is None:
             self._after = position
         else:
@@ -230,6 +232,8 @@ class SQLiteSource(file.ForkSafeConnection, Source):
                 "ORDER BY id LIMIT ?",
                 (target, after, READ_BATCH_ENTRIES),
             ).fetchall()
+        if self._end is not None:
+            rows = [row for row in rows if row[0] <= self._end]
         if rows:
             self._after = rows[-1][0]
         return [(*row, 1) for row in rows]
