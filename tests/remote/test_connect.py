@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
+import json
+import math
 import threading
 import time
 
 import dspy
 import msgspec
 import pytest
+from pydantic import BaseModel, Field
 from starlette.responses import HTMLResponse
 
 import streamll
@@ -25,8 +29,11 @@ from streamll.flow import bridge
 from streamll.flow.coalesce import coalesce
 from streamll.remote import reading
 from streamll.remote import stream as streams
+from streamll.remote.inputs import inputs_as_json
 from streamll.remote.reading import Frames, Reading
 from streamll.serve import create_app, run_token
+from streamll.serve.inputs.checking import convert
+from streamll.serve.inputs.declared import Input
 from streamll.streams import map_tokens
 from streamll.testing import Reply
 
@@ -265,6 +272,58 @@ def test_start(practice, lm, server):
             return await events.result()
 
     assert asyncio.run(asyncio.wait_for(typed(), BOUND)) == {"words": ["a", "b"]}
+
+
+class Priced(BaseModel):
+    amount: float = Field(0, alias="Amount")
+
+
+class Album(BaseModel):
+    cover: dspy.Image
+    prices: list[Priced] = []
+
+
+PNG = dspy.Image("data:image/png;base64,eA==")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        *((Priced, Priced(Amount=3)), (dict[str, Priced], {"a": Priced(Amount=3)})),
+        *((dspy.Image, PNG), (list[dspy.Image], [PNG, PNG])),
+        (dspy.History, dspy.History(messages=[{"question": "q", "answer": "a"}])),
+        (dspy.File, dspy.File(file_data="data:text/plain;base64,eA==", filename="a.txt")),
+        *((dt.date, dt.date(2026, 1, 2)), (set[int], {1, 2}), (int, 2**80)),
+    ],
+)
+def test_a_program_is_started_with_the_very_inputs(annotation, value):
+    declared = Input(name="given", annotation=annotation)
+    sent = json.loads(inputs_as_json({"given": value}))
+    assert convert("p", (declared,), sent) == {"given": value}
+
+
+def test_media_inside_a_model_are_sent_as_data():
+    value = Album(cover=PNG, prices=[Priced(Amount=3)])
+    sent = json.loads(inputs_as_json({"given": value}))
+    assert sent == {"given": {"cover": {"url": PNG.url}, "prices": [{"Amount": 3}]}}
+
+
+def test_what_json_cannot_say_is_no_input(practice, lm, server):
+    cycle: list = []
+    cycle.append(cycle)
+    wrong = {
+        "nan": math.nan,
+        "inf": [math.inf],
+        "bytes": b"ab",
+        "half": "\ud800",
+        "tuple": {1: "a", (1, 2): "b"},
+        "cycle": cycle,
+    }
+    connection = streamll.connect(server.url).start("qa", question="q", **wrong)
+    with connection as events, pytest.raises(errors.InvalidInputs) as caught:
+        events.result()
+    assert [each.place for each in caught.value.problems] == [f"inputs.{name}" for name in wrong]
+    assert practice.requests == []
 
 
 @BOTH

@@ -99,7 +99,8 @@ class Connection(Openable):
             program_inputs: all its other inputs.
 
         Raises:
-            InvalidInputs: while reading, the program cannot take these inputs; with all that is wrong.
+            InvalidInputs: while reading, the program cannot take these inputs, or JSON cannot say them; with
+                all that is wrong.
             ConfigurationError: while reading, there is no such program; the message lists those there are.
             RunUnavailable: while reading, the run cannot be started, or it is not known whether it was.
         """

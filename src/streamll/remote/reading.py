@@ -34,6 +34,7 @@ from streamll.core.positions import Position, position
 from streamll.core.problems import Problem
 from streamll.core.urls import without_password
 from streamll.flow.retry import Backoff
+from streamll.remote.inputs import inputs_as_json
 
 BACKOFF = Backoff(attempts=1_000_000, base=0.1, factor=2.0, cap=5.0)
 FIRST_PATIENCE_S = 5.0
@@ -193,7 +194,9 @@ class Reading:
     async def _start(self) -> str:
         """Start the run. Asked again only where the server cannot have started it."""
         tries, url = _Tries(self), f"{self.target.url}/runs"
-        body = msgspec.json.encode(self.target.body, enc_hook=render)
+        given = self.target.body or {}
+        told = {**given, "inputs": msgspec.Raw(inputs_as_json(given["inputs"]))}
+        body = msgspec.json.encode(told, enc_hook=render)
         while True:
             try:
                 response = await self._client.post(
