@@ -161,6 +161,32 @@ def test_messages_of_one_side_are_one_turn_and_what_was_not_answered_is_asked_ag
     assert made["question"] == "three\n\nfour"
 
 
+NOTHING_SAID = [
+    said("assistant", ""),
+    said("assistant", None),
+    said("assistant", " ", tool_calls=[{"id": "t", "function": {"name": "t", "arguments": "{}"}}]),
+]
+
+
+@pytest.mark.parametrize("nothing", NOTHING_SAID)
+def test_what_has_got_no_reply_is_asked_again(nothing):
+    one, two, three = (said("user", text) for text in ("one", "two", "three"))
+    reply = said("assistant", "a")
+    made = inputs(dspy.Predict(Chat), [one, nothing, two, reply, three])
+    assert made["history"].messages == [{"question": "one\n\ntwo", "answer": "a"}]
+    assert made["question"] == "three"
+    made = inputs(dspy.Predict(Chat), [nothing, one, reply, two, nothing, three])
+    assert made["history"].messages == [{"question": "one", "answer": "a"}]
+    assert made["question"] == "two\n\nthree"
+
+
+def test_a_stopped_reply_of_vercels_client_is_no_answer():
+    stopped = {"role": "assistant", "parts": [{"type": "step-start"}]}
+    asked = [{"role": "user", "parts": [words(text)]} for text in ("one", "two")]
+    made = inputs(dspy.Predict(Chat), [asked[0], stopped, asked[1]], wire=vercel)
+    assert made == {"history": dspy.History(messages=[]), "question": "one\n\ntwo"}
+
+
 def call(name):
     return {"id": name, "type": "function", "function": {"name": name, "arguments": '{"x": 1}'}}
 
@@ -213,6 +239,18 @@ def test_a_turns_image_is_in_its_turn():
         {"image": dspy.Image(PNG), "question": "What?", "answer": "A cat."}
     ]
     assert made["image"] is None
+
+
+def test_an_image_that_got_no_reply_is_seen_with_what_is_asked_next():
+    nothing = said("assistant", "")
+    first = [said("user", [picture(), words("What?")]), nothing]
+    made = inputs(dspy.Predict(Seen), [*first, said("user", "Well?")])
+    assert (made["image"], made["question"]) == (dspy.Image(PNG), "What?\n\nWell?")
+    made = inputs(dspy.Predict(Seen), [*first, said("user", [picture(JPG), words("And this?")])])
+    assert (made["image"], made["question"]) == (dspy.Image(JPG), "[image]\n\nWhat?\n\nAnd this?")
+    several = dspy.Predict("history: dspy.History, images: list[dspy.Image], question -> answer")
+    made = inputs(several, [*first, *first, said("user", [picture(JPG), words("And this?")])])
+    assert made["images"] == [dspy.Image(PNG), dspy.Image(PNG), dspy.Image(JPG)]
 
 
 def test_what_the_client_kept_of_other_output_fields_is_in_the_turn():

@@ -36,7 +36,7 @@ from streamll.serve.inputs.messages import (
     as_openai,
     text_of_value,
 )
-from streamll.serve.inputs.taking import MediaInput, Takes
+from streamll.serve.inputs.taking import MediaInput, Takes, TurnShape
 
 REMEDY = "Served(from_messages=…) can say how its messages become its inputs"
 ROLES = {"system": "System", "user": "User", "assistant": "Assistant", "tool": "Tool"}
@@ -77,6 +77,9 @@ class _Reading:
         self.system = [each for each in messages if each.role == "system"]
         self.earlier, unanswered = _exchanges(messages[: places[-1]])
         self.asked = [*unanswered, self.last]
+        self.again: list[Message] = []
+        """What is asked before that, with attachments that later ones may replace."""
+        self.replaced: list[Attachment] = []
         self.after = [each for each in messages[places[-1] + 1 :] if each.role != "system"]
 
     def inputs(self) -> dict[str, Any]:
@@ -86,6 +89,8 @@ class _Reading:
             self._free(self.takes.messages),
         )
         system = self._free(takes.system)
+        if history is not None and takes.turn is not None:
+            self._ask_again(takes.turn)
         before = [
             *self.system,
             *(each for turn in self.earlier for each in (*turn.asked, *turn.said)),
@@ -117,6 +122,15 @@ class _Reading:
             raise InvalidInputs([*self.problems, *lacking])
         return {**left_out(self.takes.inputs, self.values), **self.values}
 
+    def _ask_again(self, shape: TurnShape) -> None:
+        """What has got no reply, since that failed or was stopped, is asked with what comes next."""
+        turns, self.earlier = self.earlier, []
+        for turn in turns:
+            self.again += turn.asked
+            if any(_says_something(message, shape) for message in turn.said):
+                self.earlier.append(Exchange(self.again, turn.said))
+                self.again = []
+
     def _history(self) -> Any:
         history = dspy_type("History")
         assert history is not None  # the program is annotated with it
@@ -136,8 +150,6 @@ class _Reading:
         attachments = [part for message in exchange.asked for part in message.attachments]
         values, rest = self._fill(shape.media, attachments)
         turn: dict[str, Any] = {**values, shape.asks: _spoken(exchange.asked, rest)}
-        if not exchange.said:
-            return turn
         for message in exchange.said:
             for part in message.parts:
                 if isinstance(part, FieldValue) and part.field in shape.outputs:
@@ -155,10 +167,10 @@ class _Reading:
             what = f"the last user message has no text, which {takes.name} would answer"
             self.problems.append(Problem(place, what))
             return
-        asked = "\n\n".join(each.text for each in self.asked if each.text.strip())
+        asked = _spoken([*self.again, *self.asked], self.replaced)
         around = bool(before or self.after)
         if text is not None:
-            told = _transcript([*before, *self.asked], self.after, taken=self.asked)
+            told = _transcript([*before, *self.again, *self.asked], self.after, taken=self.asked)
             self.values[text] = told if around else asked
             return
         if not asked and not around:
@@ -190,14 +202,22 @@ class _Reading:
         earlier = [
             part for turn in self.earlier for message in turn.asked for part in message.attachments
         ]
+        again = [part for message in self.again for part in message.attachments]
         kinds = {each.kind for each in slots} | {each.kind for each in self.takes.media}
         in_list = self.takes.history is None and self._free(self.takes.messages) is not None
-        for part in earlier:
+        for part in [*earlier, *again]:
             if part.kind not in kinds and "file" not in kinds and not in_list:
                 self.problems.append(self._untaken(part))
         values, rest = self._fill(slots, asked)
         if not in_list:
             self.problems += [self._untaken(part) for part in rest]
+        free = [each for each in slots if each.many or each.name not in values]
+        others, unused = self._fill(free, again[::-1])
+        self.replaced = unused
+        for name, value in others.items():
+            values[name] = (
+                [*value[::-1], *values.get(name, [])] if isinstance(value, list) else value
+            )
         for slot in slots:
             fitting = [part for part in earlier if _fits(slot, part)]
             if slot.many and not keeps_earlier and fitting:
@@ -233,6 +253,13 @@ class _Reading:
     def _untaken(self, part: Attachment) -> Problem:
         what = f"{self.takes.name} has no input for this {part.kind} ({self.takes})"
         return Problem(part.place, f"{what}; {REMEDY}")
+
+
+def _says_something(message: Message, shape: TurnShape) -> bool:
+    """Whether it is more than tool calls, their results and fields that are not in a turn."""
+    return bool(message.text.strip() or message.attachments) or any(
+        isinstance(part, FieldValue) and part.field in shape.outputs for part in message.parts
+    )
 
 
 def _fits(slot: MediaInput, part: Attachment) -> bool:
