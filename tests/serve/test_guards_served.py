@@ -195,6 +195,18 @@ def test_every_wire_says_which_rule_has_stopped_a_run_and_not_what_it_found(
         assert request.finished_at is None
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_reply_that_no_model_wrote_is_shown_guarded(serve, name):
+    def program(question):
+        return dspy.Prediction(reasoning=TEXT, answer=TEXT)
+
+    server = serve(routes(program, guards=[card()], reply="answer"))
+    with streamll.configure(include=["outputs"]), server.client() as client:
+        told = client.get("/ask", params={"format": name}).content
+    assert b"The card is [card], it seems." in told
+    assert not shows(told)
+
+
 def test_a_servers_guards_are_checked_when_it_is_made(log):
     programs = {"a": dspy.Predict("question -> answer"), "b": dspy.Predict("question -> note")}
     with pytest.raises(ConfigurationError, match="str is not a guard"):

@@ -15,6 +15,7 @@ from openai.types.chat import ChatCompletionChunk
 
 from serve.npm import ROOT, run_node
 from serve.runs import CALL, OTHER, RUNS, SECOND, Scribe, payloads, side_by_side
+from serve.runs import ROOT as ROOT_OF_RUN
 from streamll.core import events as ev
 from streamll.core.errors import ConfigurationError
 from streamll.core.wire import decode
@@ -398,6 +399,29 @@ def test_a_whole_completion_is_the_final_text():
     ):
         parsed = completed(RUNS[run](), model="qa")
         assert (parsed.choices[0].message.content, parsed.usage.total_tokens) == (text, 10)
+
+
+@pytest.mark.parametrize("text", [None, "answer", "predict.answer"])
+@pytest.mark.parametrize(
+    ("answer", "shown"), [("Hello!", "Hello!"), (["a", 1], '["a", 1]'), (7, "7"), (None, "")]
+)
+def test_a_whole_completion_has_a_reply_that_no_model_wrote(text, answer, shown):
+    returned = Scribe().start().add(ev.ModuleEnd, name="predict", duration=1.0)
+    returned.add(ev.RunEnd, ROOT_OF_RUN, outputs={"tags": ["x"], "answer": answer})
+    whole = ChatCompletion(RenderOptions(text=text))
+    for event in returned.events:
+        whole.feed(event)
+    assert whole.answer()["choices"][0]["message"]["content"] == shown
+
+
+def test_what_a_model_wrote_stays_the_reply_whatever_the_program_returned():
+    """As the streams have shown it."""
+    run = Scribe().start().text("answer", "raw").add(ev.ModuleEnd, name="predict", duration=1.0)
+    run.add(ev.RunEnd, ROOT_OF_RUN, outputs={"answer": "RAW"})
+    whole = ChatCompletion(RenderOptions(text="answer"))
+    for event in run.events:
+        whole.feed(event)
+    assert whole.answer()["choices"][0]["message"]["content"] == "raw"
 
 
 def put_together(events):

@@ -11,6 +11,8 @@
   ``tool.start`` takes the oldest call of that name that none has taken yet.
 * The model calls a tool natively, or writes the call into fields: ``dspy.ReAct`` has ``next_tool_name``
   and ``next_tool_args`` for that. Such fields are the call, and neither text nor values.
+* A reply that no model wrote, because the program returned without a call, is shown at the run's end, if
+  that has the outputs.
 * Everything open is closed before the run's last event is told.
 """
 
@@ -25,7 +27,7 @@ import msgspec
 
 from streamll.core import events as ev
 from streamll.core.events import Event
-from streamll.core.jsonable import plain
+from streamll.core.jsonable import as_text, plain
 from streamll.core.partials import MISSING, part_of
 from streamll.core.visitor import EventVisitor
 from streamll.serve.formats.base import OutputFormat, RenderOptions, to_json
@@ -427,10 +429,30 @@ class ChatFormat(EventVisitor, OutputFormat):
         for tool in self.tools:
             if tool.taken:
                 self._finish_tool(tool, UNFINISHED[type(event)], failed=True)
+        if isinstance(event, ev.RunEnd) and isinstance(event.outputs, Mapping) and event.outputs:
+            self._returned(event, event.outputs)
         self.end = event
         self.run_ended(event)
 
     on_run_error = on_run_cancelled = on_run_end
+
+    def _returned(self, event: ev.RunEnd, outputs: Mapping[str, Any]) -> None:
+        """Show the reply that the program returned without a model having written it."""
+        predictor, _, field = (self.options.text or [*outputs][-1]).rpartition(".")
+        if any(part.reply for part in self.texts) or any(key[-1] == field for key in self.values):
+            return
+        value = plain(outputs.get(field))
+        if value not in (None, ""):
+            text = value if isinstance(value, str) else as_text(value)
+            self.on_field_corrected(
+                ev.FieldCorrected(
+                    field=field,
+                    text=text,
+                    value=value,
+                    timestamp=event.timestamp,
+                    identity=ev.Identity(run_id=event.run_id, predictor=predictor or None),
+                )
+            )
 
     # --- what a format makes of it: nothing, where its wire has no place for that ----------------
 
