@@ -69,6 +69,8 @@ class Case:
     """The whole reply is that of the plain call, with everything that is provider data."""
     thinking: str | None = None
     """The thinking in the events, where it is not in the reply."""
+    parts: Sequence[str] = ()
+    """The kinds of its parts that are not text, which events name where lm15 reads the reply."""
     fields: Sequence[str] = ("answer",)
     """The fields whose streamed text is the program's value."""
 

@@ -176,6 +176,7 @@ KIND_5 = [
 SIGN = {"thoughtSignature": "sig"}
 CALLED = call("price", q="a"), call("stock", q="b")
 THOUGHT = {"text": "Let me see.", "thought": True}
+IMAGE = {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}
 
 
 def piece(**more: Any) -> dict[str, Any]:
@@ -240,6 +241,11 @@ KIND_7 = [
     case("parts of nothing", chunk({"text": PIECES[0]}), {"candidates": [{"index": 0, "content":
          {"role": "model", "parts": None}}], **TOP}, {"candidates": [{"index": 0, "content": None}],
          **TOP}, *said()[1:], LAST),
+    case("an image", *said(), chunk(IMAGE), LAST, plain=reply({"text": TEXT}, IMAGE),
+         parts=["image"]),
+    case("images of two candidates, each asked for by itself", *said(), chunk(IMAGE), LAST,
+         plain=reply({"text": TEXT}, IMAGE), parts=["image"], ask=None,
+         options={"n": 2, "temperature": 0.5}, ways=("native sync", "native async")),
     case("candidates without numbers", *({**each, "candidates": [{k: v for k, v in
          each["candidates"][0].items() if k != "index"}]} for each in [*said(), LAST]),
          exact=False),

@@ -87,6 +87,7 @@ def test_a_dialect(case, way, cuts, server, monkeypatch):
         check_outcome(case, how, plain, captured)
         check_requests(case, plain, captured)
         check_events(case, captured)
+        check_parts(case, way, captured)
 
 
 @pytest.mark.parametrize(
@@ -195,6 +196,11 @@ def returned_calls(result):
         else (call["name"], json.loads(call["arguments"] or "{}"))
         for call in calls
     ]
+
+
+def check_parts(case, way, captured):
+    kinds = [event.kind for event in captured.of("reply.part")]
+    assert kinds == ([] if way in READ_BY_LITELLM else list(case.parts))
 
 
 def check_counts(case, captured):

@@ -172,7 +172,7 @@ class AttemptFields:
                 FieldPartial, field=field, value=value, state=state, pointer=pointer, append=append
             )
 
-    def _publish(self, kind: type[Any], **own: Any) -> None:
+    def _publish(self, kind: type[Any], /, **own: Any) -> None:
         self._run.publish(kind, self._scope, self._identity, **own)
 
     def deliver_cached(self, text: str) -> None:

@@ -191,7 +191,7 @@ class LMCall:
         if self._fields.everything and (name or shown):
             self._publish(ev.ToolCallDelta, index=number, name=name, arguments=shown)
 
-    def _publish(self, kind: type[ev.Event], **own: Any) -> None:
+    def _publish(self, kind: type[ev.Event], /, **own: Any) -> None:
         self.run.publish(kind, self.scope, self.identity, **own)
 
     def times(self) -> dict[str, Any]:

@@ -405,7 +405,7 @@ class Run:
             merged.update(call.partial())
         return merged
 
-    def _close(self, scope: CapturedCall, kind: type[Event], **own: Any) -> bool:
+    def _close(self, scope: CapturedCall, kind: type[Event], /, **own: Any) -> bool:
         with self.lock:
             if (questions := self.asked) is not None:
                 questions.end()
