@@ -57,6 +57,8 @@ class Case:
     early_grace: float | None = None
     """``GRACE_AFTER_EARLY_REASON_S``, where what it waits for never comes."""
 
+    plainly: bool = False
+    """It is not asked for as a stream."""
     confused: bool = False
     """The assembler cannot be sure: it asks once more, plainly, and says so."""
     corrected: bool = False

@@ -433,6 +433,10 @@ def thought(**message: Any) -> dict[str, Any]:
     return completion({"role": "assistant", "content": TEXT, **message})
 
 
+def block_of(text: str, signature: Any) -> dict[str, Any]:
+    return {"type": "thinking", "thinking": text, "signature": signature}
+
+
 THINKING = [
     case("reasoning_content (DeepSeek)",
          chunk({"role": "assistant", "content": None, "reasoning_content": ""}),
@@ -454,6 +458,32 @@ THINKING = [
     case("text and reasoning in turns", chunk({"reasoning_content": "Let"}), *CHAT[:2],
          chunk({"reasoning_content": " me"}), *CHAT[2:], FIN, USE, DONE,
          plain=thought(reasoning_content="Let me")),
+    case("reasoning_text (GitHub Copilot)", *(chunk({"reasoning_text": each})
+         for each in ("Let", " me")), *CHAT, FIN, USE, DONE,
+         plain=thought(reasoning_text="Let me")),
+    case("blocks of thinking beside it (LiteLLM's proxy)",
+         *(chunk({"reasoning_content": each, "thinking_blocks": [block_of(each, signature)]})
+           for each, signature in (("Let", None), (" me", None), ("", "sig"), ("Or", None), ("", "s"))),
+         *CHAT, FIN, USE, DONE, plain=thought(reasoning_content="Let meOr", thinking_blocks=[
+             block_of("Let me", "sig"), block_of("Or", "s")])),
+]  # fmt: skip
+
+# --- sound ------------------------------------------------------------------------------------------
+
+
+SPOKEN = {"id": "a1", "transcript": "Nine lives", "data": "AAAABBBB", "expires_at": 5}
+PIECES_OF_SOUND = [
+    chunk({"role": "assistant", "content": None, "audio": {"id": "a1", "transcript": "Nine "}}),
+    chunk({"audio": {"data": "AAAA", "transcript": "lives"}}), chunk({"audio": {"data": "BBBB"}}),
+    chunk({"audio": {"expires_at": 5}}), FIN, USE, DONE,
+]  # fmt: skip
+SOUND = [
+    case("sound in pieces", *PIECES_OF_SOUND, confused=True, ask=None,
+         plain=completion({"role": "assistant", "content": None, "audio": SPOKEN})),
+    case("sound that is asked for", *PIECES_OF_SOUND, plainly=True, ask=None,
+         options={"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}},
+         plain=completion({"role": "assistant", "content": None, "audio": SPOKEN}),
+         ways=READ_BY_LITELLM),
 ]  # fmt: skip
 
 
@@ -1129,6 +1159,7 @@ CASES: list[Case] = [
     *ENDINGS,
     *VALUES,
     *THINKING,
+    *SOUND,
     *MISTRAL,
     *CALLS,
     *ONLY_PLAIN,

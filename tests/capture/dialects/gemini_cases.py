@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from case import FOREIGN, LOST, PAUSE, WORDS, Case, Failed, data, odd_number, sse
+from case import FOREIGN, LOST, PAUSE, READ_BY_LITELLM, WORDS, Case, Failed, data, odd_number, sse
 
 PIECES = ["[[ ## answer ## ]]\n", "Nine ", "lives", "\n\n[[ ## completed ## ]]"]
 TEXT = "".join(PIECES)
@@ -179,6 +179,10 @@ THOUGHT = {"text": "Let me see.", "thought": True}
 IMAGE = {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}
 
 
+def sound(data: str) -> dict[str, Any]:
+    return {"inlineData": {"mimeType": "audio/L16;codec=pcm;rate=24000", "data": data}}
+
+
 def piece(**more: Any) -> dict[str, Any]:
     return chunk({"functionCall": more})
 
@@ -246,6 +250,13 @@ KIND_7 = [
     case("images of two candidates, each asked for by itself", *said(), chunk(IMAGE), LAST,
          plain=reply({"text": TEXT}, IMAGE), parts=["image"], ask=None,
          options={"n": 2, "temperature": 0.5}, ways=("native sync", "native async")),
+    case("sound in one piece", chunk(sound("AAAA")), LAST, plain=reply(sound("AAAA")),
+         parts=["audio"], **ASK_PLAINLY),
+    case("sound in pieces", *map(chunk, (sound("AAAA"), sound("BBBB"))), LAST,
+         plain=reply(sound("AAAABBBB")), confused=True, parts=["audio"], **ASK_PLAINLY),
+    case("sound that is asked for", *map(chunk, (sound("AAAA"), sound("BBBB"))), LAST,
+         plain=reply(sound("AAAABBBB")), plainly=True, ask=None,
+         options={"modalities": ["audio"]}, ways=READ_BY_LITELLM),
     case("candidates without numbers", *({**each, "candidates": [{k: v for k, v in
          each["candidates"][0].items() if k != "index"}]} for each in [*said(), LAST]),
          exact=False),

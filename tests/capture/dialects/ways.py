@@ -223,6 +223,8 @@ def made_up_left_out(value: Any) -> Any:
     for key in ("created", "created_at"):
         if isinstance(value.get(key), (int, float)) and abs(value[key] - time.time()) < 3600:
             value[key] = "now"
+    if isinstance(value.get("expires_at"), int) and value["expires_at"] > time.time():
+        value["expires_at"] = "later"
     if MADE_UP_CALL.match(str(value.get("id"))):
         value["id"] = "made up"
     return value

@@ -6,8 +6,8 @@ through httpx is sent as one for a stream. What comes back is shown and rebuilt 
 (or the HTTP error, or the network error of a cut body), which LiteLLM then reads as usual. A
 request that it makes again by itself, as DSPy before 3.4 asks it to, is a further attempt.
 
-Requests to addresses of no wire known to ``wire``, requests that are streams already, signed ones,
-and servers that refuse to stream pass untouched; their replies are delivered in one piece.
+Requests to addresses of no wire known to ``wire``, requests that are streams already or ask for sound,
+signed ones, and servers that refuse to stream pass untouched; their replies are delivered in one piece.
 
 Inside ``dspy.streamify`` LiteLLM streams by itself: ``TappedSendStream`` reads what DSPy passes on.
 """
@@ -36,6 +36,9 @@ from streamll.capture.tap.wire.base import (
     CutShort,
     ErrorFrame,
     UnknownShape,
+    listed,
+    mapping,
+    string,
 )
 from streamll.capture.tap.wire.chat import ONLY_PLAIN, ChatAssembler
 from streamll.capture.tap.wire.gemini import GeminiAssembler
@@ -204,7 +207,7 @@ def _as_stream(
         body = json.loads(request.content)
     except (ValueError, library.RequestNotRead):
         return None
-    if not isinstance(body, dict) or body.get("stream"):
+    if not isinstance(body, dict) or body.get("stream") or _asks_for_sound(body):
         return None
     url = request.url
     if assembler is GeminiAssembler:
@@ -221,6 +224,13 @@ def _as_stream(
         request.method, url, headers=headers, content=content, extensions=request.extensions
     )
     return streaming_request, made
+
+
+def _asks_for_sound(body: dict[str, Any]) -> bool:
+    """Whether a reply has sound: in a stream it would be in pieces, of one format, and not heard."""
+    configured = mapping(body.get("generationConfig"))
+    wanted = [*listed(body.get("modalities")), *listed(configured.get("responseModalities"))]
+    return any(string(each).lower() == "audio" for each in wanted)
 
 
 def _assembler(kind: type[Any], body: dict[str, Any], provider: str) -> Any:

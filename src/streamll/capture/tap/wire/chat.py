@@ -32,7 +32,7 @@ _TEXTS: dict[str, type[Any]] = {
     "reasoning": ThinkingDelta,
 }
 """What a delta's string keys are when nothing else in a chunk is new."""
-_PIECEWISE = frozenset({*_TEXTS, "refusal"})
+_PIECEWISE = frozenset({*_TEXTS, "reasoning_text", "refusal"})
 _OF_THE_FIRST = frozenset({"id", "created", "model"})
 """Fields of which the first value counts."""
 _PADDING = ("obfuscation", "p")
@@ -359,6 +359,8 @@ class _Choice:
                 fragments += self.calls.add(value)
             elif key == "function_call" and value:
                 raise base.Confused("a function call of the old kind")
+            elif key == "audio" and value and self.message.get(key):
+                raise base.Confused("sound in pieces")
             elif key not in _OF_A_CHUNK:
                 merge(self.message, key, value)
         return fragments

@@ -162,6 +162,8 @@ class _Candidate:
             self._parts[-1] = {**self._parts[-1], **part}
             return complete
         self._end_text()
+        if _is_sound(part) and any(map(_is_sound, self._parts)):
+            raise Confused("sound in pieces")
         self._parts.append(part)
         if type(part) is dict and type(part.get("text")) is str:
             self._pieces = [part["text"]]
@@ -220,6 +222,11 @@ class _Candidate:
         if self._pieces:
             self._parts[-1] = {**self._parts[-1], "text": "".join(self._pieces)}
             self._pieces = []
+
+
+def _is_sound(part: Any) -> bool:
+    inline = mapping(mapping(part).get("inlineData"))
+    return string(inline.get("mimeType")).startswith("audio/")
 
 
 def _chunks(data: bytes) -> list[dict[str, Any]]:

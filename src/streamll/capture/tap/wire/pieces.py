@@ -63,14 +63,15 @@ def _grown(known: list[Any], more: list[Any]) -> list[Any]:
 
 
 def _same_entry(last: Any, entry: Any) -> bool:
-    return (
-        type(last) is type(entry) is dict
-        and type(entry.get("index")) is int
-        and all(last.get(name) == entry.get(name) for name in ("index", "type", "id"))
+    if not type(last) is type(entry) is dict:
+        return False
+    in_pieces = entry.get("type") == "thinking" and not last.get("signature")  # of LiteLLM's proxy
+    return (in_pieces or type(entry.get("index")) is int) and all(
+        last.get(name) == entry.get(name) for name in ("index", "type", "id")
     )
 
 
 def _joined(last: dict[str, Any], key: str, value: Any) -> Any:
-    if key in ("text", "summary", "data") and type(value) is type(last.get(key)) is str:
+    if key in ("text", "summary", "data", "thinking") and type(value) is type(last.get(key)) is str:
         return last[key] + value
     return last.get(key) if value is None else value
