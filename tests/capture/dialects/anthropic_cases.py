@@ -408,6 +408,14 @@ ODD_NUMBERS = [
     ))
 ]  # fmt: skip
 
+TAKEN_BACK = [
+    case("usage beside a null reason", begin(), *said(0, "Half"), ending("max_tokens"), ending(None),
+         END, plain=message({"type": "text", "text": "Half"}, reason="max_tokens"), whole=True,
+         **ASK_PLAINLY),
+    case("a null beside what was said", begin(), *said(), ending(container={"id": "c"}),
+         ending(container=None), END, plain=message(container={"id": "c"})),
+]  # fmt: skip
+
 PRICED = {"type": "tool_use", "id": "toolu_price", "name": "price", "input": {"q": "cat"}}
 REPORTED = [
     case("the end of another wire", begin(), *said(), ending(), b"data: [DONE]\n\n"),
@@ -427,6 +435,7 @@ CASES: list[Case] = [
     *KIND_7,
     *EARLY_REASONS,
     *NOT_JSON,
+    *TAKEN_BACK,
     *SPLIT_USAGE,
     *ODD_NUMBERS,
     *REPORTED,

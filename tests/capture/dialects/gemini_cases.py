@@ -329,6 +329,26 @@ def counted_apart(*reports: Any) -> list[dict[str, Any]]:
     return [*texts, end, *({**TOP, "usageMetadata": each} for each in reports[1:])]
 
 
+GROUNDED = {
+    "groundingChunks": [{"web": {"uri": "u", "title": "t"}}],
+    "groundingSupports": [{"segment": {"text": "Nine", "startIndex": 0, "endIndex": 4},
+                           "groundingChunkIndices": [0]}],
+}  # fmt: skip
+TAKEN_BACK = [
+    case("usage beside a null reason", *said("Half"), chunk(finishReason="MAX_TOKENS"),
+         chunk(finishReason=None), plain=reply({"text": "Half"}, reason="MAX_TOKENS"), whole=True,
+         **ASK_PLAINLY),
+    case("an id, then none", *said(), chunk({"text": ""}, finishReason="STOP",
+         top={"responseId": "", "modelVersion": None})),
+    case("grounding, then an empty one", *said(), chunk(groundingMetadata=GROUNDED),
+         chunk(finishReason="STOP", groundingMetadata={}), plain=reply(groundingMetadata=GROUNDED)),
+    case("grounding, then its queries", *said(), chunk(groundingMetadata=GROUNDED),
+         chunk(finishReason="STOP", groundingMetadata={"webSearchQueries": ["x"]}),
+         plain=reply(groundingMetadata={**GROUNDED, "webSearchQueries": ["x"]})),
+    case("log probabilities, then none", *said(), chunk(logprobsResult={"chosenCandidates": [1]}),
+         chunk(finishReason="STOP", logprobsResult=None),
+         plain=reply(logprobsResult={"chosenCandidates": [1]})),
+]  # fmt: skip
 SPLIT_USAGE = [
     case("usage in two chunks", *counted_apart({"promptTokenCount": 7, "totalTokenCount": 7},
          {"candidatesTokenCount": 5})),
@@ -423,6 +443,7 @@ CASES: list[Case] = [
     *KIND_7,
     *EARLY_REASONS,
     *NOT_JSON,
+    *TAKEN_BACK,
     *SPLIT_USAGE,
     *ODD_NUMBERS,
     *ARRAYS,

@@ -19,7 +19,14 @@ from typing import Any
 
 from streamll.capture.deltas import Delta, Deltas, ThinkingDelta, ToolCallFragment
 from streamll.capture.tap.wire import base
-from streamll.capture.tap.wire.base import citation_in, counted, decode_object, listed, string
+from streamll.capture.tap.wire.base import (
+    citation_in,
+    counted,
+    decode_object,
+    later,
+    listed,
+    string,
+)
 from streamll.capture.tap.wire.template import Template
 
 _CITING = ("citations_delta", "citation_delta")
@@ -124,7 +131,7 @@ class AnthropicAssembler:
         message = self._message = self._message or {}
         for key, value in event.items():
             if key == "delta" and type(value) is dict:
-                message.update(value)
+                message.update((name, later(message.get(name), value[name])) for name in value)
                 self._see_reason(value.get("stop_reason"))
             elif key == "usage" and type(value) is dict:
                 message["usage"] = counted(message.get("usage"), value)
@@ -132,7 +139,7 @@ class AnthropicAssembler:
                     self._has_counted = True
                     message["usage"]["output_tokens"] = value["output_tokens"]
             elif key not in ("type", "delta", "usage"):
-                message[key] = value
+                message[key] = later(message.get(key), value)
         return self._close_all() if self.finished or self.doubtful else ()
 
     def _see_reason(self, reason: Any) -> None:

@@ -260,7 +260,7 @@ def counted(known: Any, more: Any, total: str = "", parts: Sequence[str] = ()) -
 
     A ``total`` that came without all of its ``parts`` is that of fewer.
     """
-    merged = _later(known, more)
+    merged = later(known, more)
     if type(known) is type(more) is dict and type(merged.get(total)) is int:
         counts = {part: n for part in parts if type(n := merged.get(part)) is int}
         if any(n and not more.get(part) for part, n in counts.items()):
@@ -268,10 +268,10 @@ def counted(known: Any, more: Any, total: str = "", parts: Sequence[str] = ()) -
     return merged
 
 
-def _later(known: Any, more: Any) -> Any:
+def later(known: Any, more: Any) -> Any:
     """The later of two values; of two objects each value. Nothing (``null``, 0) says nothing."""
     if type(known) is dict and type(more) is dict:
-        return {**known, **{name: _later(known.get(name), value) for name, value in more.items()}}
+        return {**known, **{name: later(known.get(name), value) for name, value in more.items()}}
     return known if known and not more else more
 
 

@@ -1,7 +1,8 @@
 """Gemini ``streamGenerateContent`` (API v1beta): each frame is a part of the reply, shaped like it.
 
 Consecutive texts belong together, unless only one of them is thinking or a signature closes the
-first. Of everything else about the reply the last value counts, counts of usage each by itself.
+first. Of everything else about the reply the last value counts, in objects each by itself, and nothing
+(``null``, an empty list) takes none back; log probabilities are each chunk's own.
 There is no closing mark: a reply is over when a candidate has a finish reason or the prompt is
 blocked. Some models give a reason with the first chunk or with every one, so that a reason is believed
 only if text came before it, and no reason: otherwise the end of the body is that of the reply.
@@ -21,6 +22,7 @@ from streamll.capture.tap.wire.base import (
     counted,
     decode_object,
     error_in,
+    later,
     listed,
     mapping,
     string,
@@ -97,7 +99,7 @@ class GeminiAssembler:
             if key == "usageMetadata":
                 self._top[key] = counted(known, value, *_COUNTS)
             elif key != "candidates":
-                self._top[key] = value
+                self._top[key] = later(known, value)
 
     def _read_candidate(self, payload: dict[str, Any], index: int) -> Iterator[Delta]:
         candidate = self._candidates.setdefault(index, _Candidate())
@@ -179,12 +181,11 @@ class _Candidate:
         return [part["functionCall"]]
 
     def update(self, payload: dict[str, Any], content: dict[str, Any]) -> None:
-        self._content.update((key, value) for key, value in content.items() if key != "parts")
-        for key, value in payload.items():
-            if key == "logprobsResult":
-                self._fields[key] = _joined(self._fields.get(key), value)
-            elif key != "content":
-                self._fields[key] = value
+        for key in content.keys() - {"parts"}:
+            self._content[key] = later(self._content.get(key), content[key])
+        for key in payload.keys() - {"content"}:
+            joined = _joined if key == "logprobsResult" else later
+            self._fields[key] = joined(self._fields.get(key), payload[key])
 
     def body(self) -> dict[str, Any]:
         self.settle()
@@ -247,13 +248,12 @@ def _chunks(data: bytes) -> list[dict[str, Any]]:
 
 def _joined(known: Any, value: Any) -> Any:
     """Lists inside, one after the other: each chunk has those of its own tokens."""
-    if type(known) is not dict or type(value) is not dict:
-        return value
-    joined = {**known, **value}
-    for key in known.keys() & value.keys():
-        if type(known[key]) is list and type(value[key]) is list:
-            known[key].extend(value[key])
-            joined[key] = known[key]
+    joined = later(known, value)
+    if type(known) is type(value) is dict:
+        for key in known.keys() & value.keys():
+            if type(known[key]) is list and type(value[key]) is list:
+                known[key].extend(value[key])
+                joined[key] = known[key]
     return joined
 
 
