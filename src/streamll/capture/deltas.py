@@ -54,4 +54,4 @@ class ProviderChunk(NamedTuple):
 
 Delta = str | ThinkingDelta | RefusalDelta | ToolCallFragment | CitationDelta | ProviderChunk
 Deltas = Sequence[Delta]
-"""In the order of the reply. Text is never empty."""
+"""In the order of the reply. Empty text is a sign of life: the reply goes on with what is not shown."""

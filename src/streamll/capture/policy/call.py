@@ -149,14 +149,14 @@ class SupervisedCall:
             self.listener.hear(delta)
             return
         self.timer.reset()
-        if not isinstance(delta, str):
-            self.beyond_text = True
-        else:
-            if self.continuation is not None:
+        if isinstance(delta, str):
+            if delta and self.continuation is not None:
                 delta = self._continued(self.continuation, delta)
             if not delta:
                 return
             self.texts.append(delta)
+        else:
+            self.beyond_text = True
         self.listener.hear(delta)
 
     def _continued(self, continuation: Continuation, text: str) -> str:

@@ -40,7 +40,7 @@ class CallListener(Protocol):
         """
 
     def hear(self, delta: Delta) -> None:
-        """More of the reply."""
+        """More of the reply; empty text for more that is not shown."""
 
     def must_pause(self) -> bool:
         """Whether to ``pause`` before reading on (backpressure); asked after each chunk.

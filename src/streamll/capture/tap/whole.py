@@ -60,11 +60,14 @@ def deltas_of_outputs(outputs: Sequence[Any]) -> Iterator[Delta]:
 
 
 def deltas_of_chunk(chunk: Any) -> Iterator[Delta]:
-    """A chunk as LiteLLM streams them; nothing where it is of another candidate than 0."""
+    """A chunk as LiteLLM streams them; of another candidate than 0 only that it came."""
     choices = getattr(chunk, "choices", None)
     choice: Any = choices[0] if choices else None
     delta = getattr(choice, "delta", None)
-    if delta is None or getattr(choice, "index", None):
+    if delta is None:
+        return
+    if getattr(choice, "index", None):
+        yield ""
         return
     yield ProviderChunk(chunk)
     thought = getattr(delta, "reasoning_content", None)

@@ -187,6 +187,8 @@ class AnthropicAssembler:
             deltas.append(ThinkingDelta(thought))
         for citation in listed(payload.get("citations")):
             deltas += citation_in(citation)
+        if not deltas and block.type not in ("text", "thinking"):
+            deltas.append("")  # a server's own tool, and what it found
         return deltas
 
     def _close_block(self, event: dict[str, Any]) -> Deltas:
@@ -304,7 +306,7 @@ class _Block:
             return (piece,) if key == "text" else (ThinkingDelta(piece),)
         if key == "partial_json" and self.call is not None:
             return (ToolCallFragment(self.call, None, None, piece),)
-        return ()
+        return ("",)  # a server's own tool, a signature
 
     def _is_signed_again(self, piece: str) -> bool:
         begun = string(self.fields.get("signature"))

@@ -294,7 +294,7 @@ class _Choice:
             self.is_sure &= had_answered
         elif deltas:
             self.ends = False
-        return deltas if self._shown else []
+        return deltas if self._shown else [""] * bool(deltas)
 
     def body(self) -> dict[str, Any]:
         self._check()
@@ -417,6 +417,8 @@ def _spoken(delta: dict[str, Any]) -> Iterator[Delta]:
     """All but tool calls, in the order of the reply: thinking, text, refusal, citations."""
     if thought := string(delta.get("reasoning_content")) or string(delta.get("reasoning")):
         yield ThinkingDelta(thought)
+    elif delta.get("reasoning_text"):
+        yield ""
     content = delta.get("content")
     if type(content) is str:
         if content:

@@ -68,7 +68,7 @@ class EventAssembler:
             return (ToolCallFragment(number, delta.id, delta.name, delta.input or ""),)
         if kind == "citation":
             return (CitationDelta(delta.text, delta.title, delta.url),)
-        return ()
+        return ("",)
 
 
 def _joined(events: list[Any]) -> Any:

@@ -111,8 +111,9 @@ class GeminiAssembler:
                 self._has_spoken = True
                 self._has_answered |= not mapping(part).get("thought")
             spoken = candidate.add(part)
-            if index == 0 and type(part) is dict:
-                yield from self._spoken(part, spoken)
+            is_shown = index == 0 and type(part) is dict
+            said = [*self._spoken(part, spoken)] if is_shown else []
+            yield from said or [""] * (part not in _EMPTY)
         candidate.update(payload, content)
         if index:
             return

@@ -143,12 +143,12 @@ class ResponsesAssembler:
         if type(delta := event.get("delta")) is str:
             part = base.index_in(event, "summary_index") or base.index_in(event, "content_index")
             return self._delta(kind, delta, event.get("output_index"), event.get("item_id"), part)
-        return ()
+        return ("",) if name.endswith("_call") else ()  # how far a tool of the server has come
 
     def _delta(self, kind: str, delta: str, index: Any, identity: Any, part: int) -> Deltas:
         said = _SAID.get(kind.removesuffix(".delta"))
         if said is None or not delta:
-            return ()
+            return ("",) if delta else ()  # code of a server's tool, for example
         item = self._item(index, identity)
         deltas = item.say(*said, part, delta)
         self._place, self._more = (kind, index, identity, part), item.more(*said, part)
