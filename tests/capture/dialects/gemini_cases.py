@@ -418,6 +418,28 @@ def in_array(*frames: Any, name: str, **more: Any) -> Case:
     )  # fmt: skip
 
 
+def of(index: int, text: str = "", **more: Any) -> dict[str, Any]:
+    """A frame of one of several candidates."""
+    content = {"content": {"parts": [{"text": text}], "role": "model"}} if text else {}
+    return {"candidates": [{"index": index, **content, **more}], **TOP}
+
+
+BOTH = {**TOP, "candidates": [of(at, TEXT, **STOP)["candidates"][0] for at in (0, 1)]}
+TWO: dict[str, Any] = {"plain": BOTH, "options": {"n": 2, "temperature": 0.5}, "ask": None,
+                       "ways": READ_BY_LITELLM}  # fmt: skip
+FIRST = [*(of(0, piece) for piece in PIECES), of(0, **STOP)]
+CANDIDATES = [
+    case("two candidates, the second longer", *FIRST, of(1, PIECES[0]),
+         *(each for piece in PIECES[1:] for each in (PAUSE, of(1, piece))), of(1, **STOP), **TWO),
+    case("two candidates, the second later", *FIRST, PAUSE, *(of(1, piece) for piece in PIECES),
+         of(1, **STOP), end="open", **TWO),
+    case("two candidates in one frame, open", BOTH, end="open", early_grace=0.2, whole=True,
+         confused=True, **TWO),
+    case("uncertain: one candidate of two, open", *FIRST, end="open", early_grace=0.2,
+         confused=True, **TWO),
+    case("fewer candidates than were asked for", *FIRST, **{**TWO, "plain": reply()}),
+    case("a second candidate without a reason", *FIRST, of(1, "Ni"), confused=True, **TWO),
+]  # fmt: skip
 ARRAYS = [
     in_array(*said(), LAST, name="an array of chunks", whole=True),
     in_array(reply(), name="an array of one chunk", whole=True),
@@ -447,4 +469,5 @@ CASES: list[Case] = [
     *SPLIT_USAGE,
     *ODD_NUMBERS,
     *ARRAYS,
+    *CANDIDATES,
 ]

@@ -240,6 +240,10 @@ def _assembler(kind: type[Any], body: dict[str, Any], provider: str) -> Any:
         return ChatAssembler(choices if type(choices) is int else 1, ONLY_PLAIN.get(provider))
     if kind is ResponsesAssembler:
         return ResponsesAssembler(thought_break="", fails_by_status=True)
+    if kind is GeminiAssembler:
+        configured = mapping(body.get("generationConfig"))
+        candidates = configured.get("candidate_count") or configured.get("candidateCount")
+        return GeminiAssembler(candidates if type(candidates) is int else 1)
     return kind()
 
 

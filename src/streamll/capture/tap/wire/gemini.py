@@ -42,10 +42,12 @@ _COUNTS = (
 
 
 class GeminiAssembler:
-    """One reply. Candidates beyond the first are rebuilt but not shown."""
+    """One reply. Candidates beyond the first are rebuilt but not shown. ``candidates`` are expected."""
 
-    def __init__(self) -> None:
-        self.complete = self.finished = self.has_reason = self.doubtful = False
+    def __init__(self, candidates: int = 1) -> None:
+        self.complete = self.has_reason = self.doubtful = False
+        self._expected = candidates
+        self._is_over = False  # the first candidate, or a reply without any
         self._has_spoken = False
         self._has_answered = False  # it has said more than thoughts
         self._is_odd = False  # frames came that are no chunks
@@ -61,6 +63,12 @@ class GeminiAssembler:
             self.complete = self.has_reason or self.finished
             return ()
         return [delta for chunk in _chunks(data) for delta in self._read(chunk)]
+
+    @property
+    def finished(self) -> bool:
+        known = self._candidates.values()
+        is_whole = len(known) >= self._expected and all(each.reason for each in known)
+        return self._is_over and (is_whole or not known)
 
     @property
     def usage(self) -> Any:
@@ -88,10 +96,10 @@ class GeminiAssembler:
                 index = payload.get("index")
                 yield from self._read_candidate(payload, index if type(index) is int else position)
         if self.doubtful and chunk.get("usageMetadata") and not chunk.get("candidates"):
-            self.finished = True  # usage by itself comes last
+            self._is_over = True  # usage by itself comes last
         feedback = chunk.get("promptFeedback")
         if type(feedback) is dict and feedback.get("blockReason"):
-            self.finished = self.has_reason = True
+            self._is_over = self.has_reason = True
 
     def _update(self, chunk: dict[str, Any]) -> None:
         for key, value in chunk.items():
@@ -107,7 +115,7 @@ class GeminiAssembler:
         had_answered = self._has_answered
         for part in listed(content.get("parts")):
             if index == 0 and part not in _EMPTY:
-                self.finished = self.doubtful = False
+                self._is_over = self.doubtful = False
                 self._has_spoken = True
                 self._has_answered |= not mapping(part).get("thought")
             spoken = candidate.add(part)
@@ -124,7 +132,7 @@ class GeminiAssembler:
         if payload.get("finishReason"):
             yield from self._called(candidate.settle())
             is_first = not self.has_reason
-            self.finished |= is_first and had_answered
+            self._is_over |= is_first and had_answered
             self.doubtful |= is_first and self._has_spoken
             self.has_reason = True
 
@@ -152,6 +160,10 @@ class _Candidate:
         self._parts: list[Any] = []
         self._pieces: list[str] = []  # of the last part, while it is text and may go on
         self._call: PartialCall | None = None  # whose arguments are not complete
+
+    @property
+    def reason(self) -> Any:
+        return self._fields.get("finishReason")
 
     def add(self, part: Any) -> list[dict[str, Any]]:
         """Add a part; returns the calls that are complete by now."""
