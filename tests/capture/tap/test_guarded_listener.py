@@ -36,6 +36,24 @@ def test_text_and_thinking_hold_their_own_halves():
     assert heard(*deltas) == [("refusal", "no"), ("thinking", WHOLE), ("text", WHOLE)]
 
 
+def test_a_refusal_and_the_arguments_of_each_call_hold_their_own_halves():
+    deltas = [
+        RefusalDelta(f"n{HIGH}"), ToolCallFragment(0, "a", "f", HIGH),
+        ToolCallFragment(1, "b", "g", f'"{HIGH}'), ToolCallFragment(1, None, None, f'{LOW}"'),
+        ToolCallFragment(0, None, None, LOW), RefusalDelta(f"{LOW}o"),
+    ]  # fmt: skip
+    assert heard(*deltas) == [
+        ("refusal", "n"), ("tool_call", 0, "a", "f", ""), ("tool_call", 1, "b", "g", '"'),
+        ("tool_call", 1, None, None, f'{WHOLE}"'), ("tool_call", 0, None, None, WHOLE),
+        ("refusal", f"{WHOLE}o"),
+    ]  # fmt: skip
+    alone = [RefusalDelta(HIGH), ToolCallFragment(0, None, None, HIGH)]
+    assert heard(*alone) == []
+    assert heard(*alone, settled=True) == [
+        ("refusal", HIGH), ("tool_call", 0, None, None, HIGH),
+    ]  # fmt: skip
+
+
 def test_half_a_pair_that_stays_alone_comes_at_the_end():
     assert heard(f"a{HIGH}") == [("text", "a")]
     assert heard(f"a{HIGH}", settled=True) == [("text", "a"), ("text", HIGH)]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import partialmethod
 from typing import Any, Protocol
 
-from streamll.capture.deltas import Delta, ThinkingDelta
+from streamll.capture.deltas import CitationDelta, Delta, ProviderChunk
 from streamll.capture.tap.wire.reply import WireReply
 
 logger = logging.getLogger("streamll.capture")
@@ -87,7 +87,8 @@ class Guarded:
         self._listener = listener
         self._hear = listener.hear
         self._must_pause = listener.must_pause
-        self._held: dict[type[Any], str] = {}  # high surrogates, by the kind of delta
+        # High surrogates, by the kind of delta and, of tool calls, the number.
+        self._held: dict[tuple[Any, ...], str] = {}
         self._reported = False
 
     @property
@@ -117,20 +118,18 @@ class Guarded:
 
     def _joined(self, delta: Delta) -> Delta | None:
         """``delta`` with the half that was held back before it, without the one it ends with."""
-        kind = type(delta)
-        if isinstance(delta, str):
-            text = delta
-        elif isinstance(delta, ThinkingDelta):
-            text = delta.text
-        else:
+        if isinstance(delta, (CitationDelta, ProviderChunk)):
             return delta
-        text = self._held.pop(kind, "") + text
+        kind: type[Any] = type(delta)
+        facts: tuple[Any, ...] = () if isinstance(delta, str) else delta[:-1]  # of a tool call
+        place = (kind, *facts[:1])
+        text = self._held.pop(place, "") + (delta if isinstance(delta, str) else delta[-1])
         if "\ud800" <= text[-1:] <= "\udbff":
-            text, self._held[kind] = text[:-1], text[-1]
+            text, self._held[place] = text[:-1], text[-1]
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
-        if not text:
+        if not text and not any(facts[1:]):
             return None
-        return text if isinstance(delta, str) else ThinkingDelta(text)
+        return text if isinstance(delta, str) else kind(*facts, text)
 
     def begin(self) -> None:
         self._held = {}
@@ -138,8 +137,8 @@ class Guarded:
 
     def done(self, response: object | None) -> None:
         held, self._held = self._held, {}
-        for kind, half in held.items():  # a half that stayed alone, as the program will see it
-            self._guard("hear", kind(half))
+        for (kind, *number), half in held.items():  # that stayed alone, as the program will see it
+            self._guard("hear", kind(*number, None, None, half) if number else kind(half))
         self._guard("done", response)
 
     def _guard(self, method: str, *arguments: Any) -> None:
