@@ -59,6 +59,8 @@ class Case:
 
     plainly: bool = False
     """It is not asked for as a stream."""
+    refused: bool = False
+    """It is not taken as a stream: it is asked once more, plainly, as a matter of course."""
     confused: bool = False
     """The assembler cannot be sure: it asks once more, plainly, and says so."""
     corrected: bool = False

@@ -468,6 +468,20 @@ THINKING = [
              block_of("Let me", "sig"), block_of("Or", "s")])),
 ]  # fmt: skip
 
+# --- refusals to stream -----------------------------------------------------------------------------
+
+NO_STREAM = {"error": {"message": "Streaming is not supported", "type": "invalid_request_error"}}
+JSON = {"content_type": "application/json"}
+REFUSING: dict[str, Any] = {"refused": True, "whole": True}
+REFUSED = [
+    case("streams refused in the first frame", NO_STREAM, **REFUSING),
+    case("streams refused in a frame of their own, then [DONE]", NO_STREAM, DONE, **REFUSING),
+    case("streams refused in JSON", json.dumps(NO_STREAM).encode(), **REFUSING, **JSON),
+    case("streams refused as an error of the server (llama.cpp)", json.dumps(
+         {"error": {"code": 500, "message": "Cannot use tools with stream"}}).encode(),
+         status=500, **REFUSING, **JSON),
+]  # fmt: skip
+
 # --- sound ------------------------------------------------------------------------------------------
 
 
@@ -1160,6 +1174,7 @@ CASES: list[Case] = [
     *VALUES,
     *THINKING,
     *SOUND,
+    *REFUSED,
     *MISTRAL,
     *CALLS,
     *ONLY_PLAIN,

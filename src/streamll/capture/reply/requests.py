@@ -35,6 +35,10 @@ class ReplyOnTheWire(Protocol):
         """Nothing of the stream is missing."""
 
     @property
+    def refused(self) -> bool:
+        """The server did not take the request as a stream."""
+
+    @property
     def usage(self) -> Any:
         """The provider's report so far, as it names things; ``None`` if there is none yet."""
 
@@ -49,7 +53,7 @@ class _Request:
 
     def read(self) -> Tokens | None:
         """What the provider itself has said; ``None`` where nothing was to be read."""
-        if self.reply is None:
+        if self.reply is None or self.reply.refused:
             return None
         if self.reply.streamed:
             return tokens_of(self.reply.usage, whole=self.reply.whole)
@@ -62,7 +66,9 @@ class _Request:
             return read
         if self.returned:
             return tokens_of(_report_in(self.response))
-        refused = _is_refused(self.error) if reply is None else reply.status >= HTTP_ERROR
+        refused = _is_refused(self.error)
+        if reply is not None:
+            refused = reply.refused or reply.status >= HTTP_ERROR
         return NONE_USED if refused or _never_left(self.error) else UNKNOWN
 
 

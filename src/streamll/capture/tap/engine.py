@@ -182,9 +182,9 @@ class _Attempt:
             if not reply.outlives_a_cut:
                 raise lm15.TransportError(str(error)) from error
             reply.give_up()
+        listener.hear(reply.finish())
         if reply.refused:
             return await self._without_stream(request)
-        listener.hear(reply.finish())
         try:
             response = asked.response()
         except AskAgain as fault:

@@ -7,7 +7,9 @@ like, not its content type, which readers of plain replies ignore as well.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +18,13 @@ from streamll.capture.tap.wire import base
 from streamll.capture.tap.wire.sse import ErrorEvent, FrameSplitter
 from streamll.capture.tap.wire.template import Shape, Template
 
-_REFUSING_STATUSES = frozenset({400, 403, 404, 405, 415, 422, 501})
+_REFUSING_STATUSES = frozenset({400, 403, 404, 405, 406, 415, 422, 501})
+_OF_STREAMS = re.compile(rb"(?<![a-z])stream").search
+_REFUSES = re.compile(
+    rb"not (?:be )?(?:support|allow|available|implement|enabled|permit)|n't support|unsupported"
+    rb"|cannot use|disabled"
+).search
+"""What an error of any other kind has to say as well."""
 _STREAM_STARTS = (b"data:", b"data\n", b"data\r", b"event:", b":", b"id:", b"retry:", b"error: {")
 _LONGEST_START = max(len(start) for start in _STREAM_STARTS)
 _SKIPPED = b"\xef\xbb\xbf\r\n \t"  # a byte order mark, empty lines, blanks before a field
@@ -39,7 +47,7 @@ class WireReply:
     """
 
     __slots__ = (
-        "_assembler", "_closed", "_kept", "_may_stream", "_splitter", "_template",
+        "_assembler", "_closed", "_has_said", "_kept", "_may_stream", "_splitter", "_template",
         "fault", "plain", "status", "streamed",
     )  # fmt: skip
 
@@ -54,6 +62,7 @@ class WireReply:
         self.plain: Shape | None = None
         """What the next chunk looks like if only its text is new: ``feed`` may then be left out."""
         self._may_stream = True
+        self._has_said = False
         self._closed = True
         self._kept: list[bytes] = []  # a plain body; a stream's first bytes while undecided
 
@@ -84,6 +93,7 @@ class WireReply:
                 self._fail(error)
                 return ()
             self._remember(chunk, frames[0])
+            self._has_said |= bool(deltas)
             return deltas
         return self._read(frames)
 
@@ -141,7 +151,23 @@ class WireReply:
     @property
     def refused(self) -> bool:
         """The server does not take this request *as a stream*; it may without."""
-        return self.status in _REFUSING_STATUSES and b"stream" in b"".join(self._kept).lower()
+        told = self._error.lower()
+        if not _OF_STREAMS(told):
+            return False
+        return self.status in _REFUSING_STATUSES or bool(_REFUSES(told))
+
+    @property
+    def _error(self) -> bytes:
+        """What came in place of a reply, if it may be about streaming."""
+        if self.streamed:
+            is_first = isinstance(self.fault, base.ErrorFrame) and not self._has_said
+            return self.fault.body if is_first else b""  # type: ignore[union-attr]
+        body = b"".join(self._kept)
+        if self.status in _REFUSING_STATUSES or self.status == 500:  # noqa: PLR2004
+            return body
+        with contextlib.suppress(base.WireFault):
+            return body if self.status < base.HTTP_ERROR and _tells_an_error(body) else b""
+        return b""
 
     def body(self) -> bytes:
         """What the same request would have got without streaming. Raises a ``WireFault``."""
@@ -191,6 +217,7 @@ class WireReply:
                 deltas += self._assembler.frame(data)
             except Exception as error:  # noqa: BLE001
                 self._fail(error, ended=ended)
+        self._has_said |= bool(deltas)
         return deltas
 
     def _fail(self, error: Exception, *, ended: bool = False) -> None:
