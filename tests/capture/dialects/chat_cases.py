@@ -473,6 +473,7 @@ THINKING = [
 NO_STREAM = {"error": {"message": "Streaming is not supported", "type": "invalid_request_error"}}
 JSON = {"content_type": "application/json"}
 REFUSING: dict[str, Any] = {"refused": True, "whole": True}
+LATE_USAGE = [case("usage that comes late", *CHAT, FIN, PAUSE, USE, DONE)]
 REFUSED = [
     case("streams refused in the first frame", NO_STREAM, **REFUSING),
     case("streams refused in a frame of their own, then [DONE]", NO_STREAM, DONE, **REFUSING),
@@ -1175,6 +1176,7 @@ CASES: list[Case] = [
     *THINKING,
     *SOUND,
     *REFUSED,
+    *LATE_USAGE,
     *MISTRAL,
     *CALLS,
     *ONLY_PLAIN,

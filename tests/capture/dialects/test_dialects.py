@@ -77,6 +77,7 @@ def test_a_dialect(case, way, cuts, server, monkeypatch):
         monkeypatch.setattr(reply, "GRACE_AFTER_REASON_S", PAUSE_S / 10)
     elif case.end == "open":
         monkeypatch.setattr(reply, "GRACE_AFTER_REASON_S", OPEN_GRACE_S)
+        monkeypatch.setattr(reply, "GRACE_AFTER_EARLY_REASON_S", 4 * OPEN_GRACE_S)
     if case.early_grace is not None:
         monkeypatch.setattr(reply, "GRACE_AFTER_EARLY_REASON_S", case.early_grace)
     elif case.end != "open":  # it comes, though on a busy machine not soon

@@ -15,7 +15,7 @@ from streamll.capture.tap.wire.reply import (
 )
 
 SAID = b'data: {"choices":[{"index":0,"delta":{"content":"Hi"}}]}\n\n'
-REASON = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+REASON = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"total_tokens":3}}\n\n'
 
 
 def test_text_after_the_reason_of_the_end_begins_another_grace():

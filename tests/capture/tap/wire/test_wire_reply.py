@@ -19,6 +19,7 @@ from streamll.capture.tap.wire.reply import (
 TEXT = b'data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":null}]}\n\n'
 FRAME = b'data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\n'
 DONE = b"data: [DONE]\n\n"
+USAGE = b'data: {"choices":[],"usage":{"total_tokens":3}}\n\n'
 
 
 def reply(*chunks, status=200):
@@ -146,7 +147,8 @@ def test_a_frame_of_an_unknown_shape_is_a_fault_of_its_own():
 def test_a_reply_is_whole_when_the_provider_says_so_and_waits_for_the_rest_for_a_while():
     for frames, grace in (
         ((TEXT,), None),
-        ((TEXT, FRAME), GRACE_AFTER_REASON_S),
+        ((TEXT, FRAME), GRACE_AFTER_EARLY_REASON_S),
+        ((TEXT, FRAME, USAGE), GRACE_AFTER_REASON_S),
         ((TEXT, DONE), GRACE_AFTER_END_S),
         ((FRAME, DONE), GRACE_AFTER_END_S),
     ):

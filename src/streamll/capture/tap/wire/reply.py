@@ -32,10 +32,11 @@ _SKIPPED = b"\xef\xbb\xbf\r\n \t"  # a byte order mark, empty lines, blanks befo
 GRACE_AFTER_END_S = 0.1
 """How long the body may take to end after the stream has, so that the connection can be kept."""
 GRACE_AFTER_REASON_S = 1.0
-"""How long usage and the end may take after the reason why the reply is over."""
+"""How long the end may take after usage and the reason why the reply is over."""
 GRACE_AFTER_EARLY_REASON_S = 5.0
-"""How long more may take after a reason that came too early to be believed. Then the plain reply is
-asked for: neither is the reply known to be whole, nor does it have to wait for a line that stays open.
+"""How long usage may take after the reason, and more after a reason that came too early to be believed.
+Then the plain reply is asked for: neither is the reply known to be whole, nor does it have to wait for a
+line that stays open.
 """
 
 
@@ -144,7 +145,7 @@ class WireReply:
             return None
         if self._assembler.complete:
             return GRACE_AFTER_END_S
-        if self._assembler.finished:
+        if self._assembler.finished and self._assembler.usage:
             return GRACE_AFTER_REASON_S
         return GRACE_AFTER_EARLY_REASON_S if self._assembler.has_reason else None
 
