@@ -53,7 +53,7 @@ def test_it_leaves_nothing_patched(capsys):
 
 
 NO_CONTEXT = (
-    "`set_context` does not reach the threads of `dspy.Parallel` and `Evaluate`; "
+    "`set_context` and `trace` do not reach the threads of `dspy.Parallel` and `Evaluate`; "
     "no `evaluate.example` events"
 )
 
