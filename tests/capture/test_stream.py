@@ -12,7 +12,12 @@ from dspy_lines import LM_ERROR, NO_FALLBACK
 from programs import QA, AsyncQA, contiguous
 
 import streamll
-from streamll.core.errors import AmbiguousFieldError, StreamCancelled, UnknownFieldError
+from streamll.core.errors import (
+    AmbiguousFieldError,
+    StreamCancelled,
+    StreamllError,
+    UnknownFieldError,
+)
 from streamll.testing import Fault, RecordingSink, Reply
 
 REPLY = {"reasoning": "Light scatters.", "answer": "Because of Rayleigh scattering."}
@@ -109,6 +114,49 @@ def test_tokens_of_one_field_and_of_all(lm, practice):
             return [token async for token in events.tokens("generate.predict.answer")]
 
     assert "".join(asyncio.run(read())) == REPLY["answer"]
+
+
+SECOND_READINGS = {
+    "tokens": lambda events: events.tokens("answer"),
+    "partials": lambda events: events.partials("answer"),
+}
+
+
+@pytest.mark.parametrize("reading", SECOND_READINGS)
+def test_what_another_reading_has_had_is_an_error_rather_than_nothing(lm, practice, reading):
+    practice.script(REPLY, REPLY)
+    with streamll.stream(QA())(question="Why?") as events:
+        assert "".join(events.tokens("reasoning")) == REPLY["reasoning"]
+        with pytest.raises(StreamllError, match="read elsewhere"):
+            next(SECOND_READINGS[reading](events))
+    with streamll.stream(QA())(question="Why?") as events:
+        events.result()
+        with pytest.raises(StreamllError, match="read elsewhere"):
+            next(SECOND_READINGS[reading](events))
+
+
+def test_readings_at_once_lose_nothing_silently(lm, practice):
+    async def read(events, field):
+        return "".join([token async for token in events.tokens(field)])
+
+    async def main():
+        async with streamll.stream(AsyncQA())(question="Why?") as events:
+            return await asyncio.gather(*(read(events, f) for f in REPLY), return_exceptions=True)
+
+    practice.script(REPLY)
+    first, second = asyncio.run(main())
+    assert isinstance(first, StreamllError)
+    assert second == REPLY["answer"]
+
+
+def test_one_reading_may_go_on_where_another_stopped(lm, practice):
+    practice.script(REPLY, REPLY)
+    with streamll.stream(QA())(question="Why?") as events:
+        assert REPLY["reasoning"].startswith(next(events.tokens("reasoning")))
+        assert "".join(events.tokens("answer")) == REPLY["answer"]
+    with streamll.stream(QA())(question="Why?") as events:
+        first = next(event for event in events if event.event_type == "token")
+        assert first.token + "".join(events.tokens("reasoning")) == REPLY["reasoning"]
 
 
 READINGS = {

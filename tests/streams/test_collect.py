@@ -10,6 +10,7 @@ from outcomes import TEXT, WHOLE
 
 import streamll
 from streamll import SafeDSpyStream, StreamConfig, collect_stream, streams
+from streamll.core.errors import StreamllError
 from streamll.streams import Collected
 from streamll.testing import Fault, Reply
 
@@ -114,6 +115,14 @@ def test_only_what_can_be_iterated_over_is_collected():
     for nothing in ("text", 5, None):
         with pytest.raises(TypeError, match="something to iterate over"):
             collect_stream(nothing)
+
+
+def test_what_has_been_read_is_not_collected_as_nothing(lm, practice, collect):
+    practice.script({"answer": TEXT})
+    with streamll.stream(dspy.Predict("question -> answer"))(question="?") as events:
+        events.result()
+        with pytest.raises(StreamllError, match="read to its end"):
+            collect(events)
 
 
 def test_what_streamify_yields_is_collected_by_field_without_superseded_text(lm, practice):

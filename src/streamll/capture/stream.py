@@ -251,6 +251,7 @@ class _EventStream(TypedReading):
         Raises:
             UnknownFieldError: no predictor has such a field.
             AmbiguousFieldError: several predictors have it in the module that ``field`` names.
+            StreamllError: where it is read: another reading has had its text.
         """
         run = self._program_run
         asked = None if field in (None, "*") else run.qualified_name(run.declared(field))

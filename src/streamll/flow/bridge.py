@@ -248,7 +248,9 @@ def is_sync(source: Any) -> bool:
 
 
 def checked(source: Any) -> Any:
-    """The source, or a TypeError for what nothing can be read from."""
+    """The source; ``TypeError`` for what cannot be read, ``StreamllError`` for what has been."""
+    if isinstance(source, DualIterator) and source.is_over and not source.read_once:
+        raise StreamllError(f"this {type(source).__name__} has been read to its end already")
     if isinstance(source, (str, bytes)) or not (is_async(source) or is_sync(source)):
         raise TypeError(
             f"a stream is something to iterate over, such as streamll.stream(program)(…), "
@@ -400,12 +402,25 @@ class Mapped(DualIterator[T]):
     """
 
     closed_by_loop = False
+    _has_begun = False
 
     def __init__(self, source: DualIterator[Any], function: Callable[[Any], Iterable[T]]) -> None:
         self._source = source
         self._function = function
+        self._reader = object()  # known to the source: ``self`` would keep a dropped one in a cycle
+
+    def _take_turn(self) -> None:
+        """Raise where another stream has read what this one should have given."""
+        source = self._source
+        if source.last_reader is not self._reader if self._has_begun else source.is_over:
+            raise StreamllError(
+                "what this reads has been read elsewhere: a stream gives each event once; to read "
+                "several fields, loop over the events themselves"
+            )
+        self._has_begun, source.last_reader = True, self._reader
 
     def _read(self) -> Iterable[T]:
+        self._take_turn()
         for item in self._source.ready():
             return self._function(item)
         if self._source.is_over:
@@ -414,6 +429,7 @@ class Mapped(DualIterator[T]):
         return ()
 
     async def _aread(self) -> Iterable[T]:
+        self._take_turn()
         for item in self._source.ready():
             return self._function(item)
         if self._source.is_over:

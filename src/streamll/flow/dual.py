@@ -71,6 +71,9 @@ class DualIterator(Closing, Openable, Generic[T]):
     read_once: ClassVar[str] = ""
     """What to do to read it again: then another loop over it is an error rather than empty."""
 
+    last_reader: object = None
+    """Which of the streams that read this one step by step has read it last."""
+
     _items: Iterator[T] = iter(())  # made of what was read last, not delivered yet
     _over = False  # nothing more will be read
 

@@ -127,6 +127,9 @@ class _RemoteStream(Bridge):
 
         Which fields the program has is not known here: nothing comes of one that it has not. Text
         that a retry supersedes cannot be taken back; read the events for that.
+
+        Raises:
+            StreamllError: where it is read: another reading has had its text.
         """
         asked = None if field == "*" else field
         return Mapped(self, lambda event: filter(None, (token_of(event, asked),)))

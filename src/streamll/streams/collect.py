@@ -214,6 +214,7 @@ def collect_stream(stream: Any) -> Collected:
 
     Raises:
         TypeError: ``stream`` cannot be iterated over.
+        StreamllError: it has been read to its end already.
     """
     checked(stream)
     return Collected.later(functools.partial(collect, stream), functools.partial(acollect, stream))

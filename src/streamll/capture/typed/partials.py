@@ -245,6 +245,7 @@ class TypedReading(DualIterator[Event]):
         Raises:
             UnknownFieldError: no predictor has such a field.
             AmbiguousFieldError: several predictors have it in the module that ``field`` names.
+            StreamllError: where it is read: another reading has had it.
         """
         reader: PartialReader[Any] = PartialReader(*self._declared(field), as_type)
         return Mapped(self, lambda event: () if (p := reader.read(event)) is None else (p,))
@@ -264,6 +265,7 @@ class TypedReading(DualIterator[Event]):
         Raises:
             UnknownFieldError: no predictor has such a field.
             AmbiguousFieldError: several predictors have it in the module that ``field`` names.
+            StreamllError: where it is read: another reading has had it.
         """
         name, annotation = self._declared(field)
         is_declared = as_type is None and not pointer
