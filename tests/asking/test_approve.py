@@ -415,3 +415,24 @@ def test_a_name_that_may_be_a_tool_of_elsewhere_is_logged(caplog):
     caplog.clear()
     streamll.instrument(dspy.Predict("question -> answer"), approve=["send_mial"])
     assert caplog.text == ""
+
+
+async def is_large(**arguments):
+    return False
+
+
+class IsLarge:
+    async def __call__(self, **arguments):
+        return False
+
+
+@pytest.mark.parametrize("default", ["no", "deny", {"allow": False}, []])
+def test_a_default_that_is_no_bool_allows_nothing(default):
+    with pytest.raises(ConfigurationError, match="True, False or None"):
+        streamll.approve(send_mail, default=default)
+
+
+@pytest.mark.parametrize("when", [is_large, IsLarge(), "large"], ids=["function", "object", "text"])
+def test_a_condition_that_nobody_awaits_is_refused(when):
+    with pytest.raises(ConfigurationError, match="ordinary function"):
+        streamll.approve(send_mail, when=when)

@@ -19,7 +19,7 @@ from streamll.context import current_scope
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Event, Question
 from streamll.core.jsonable import plain
-from streamll.flow.waiting import on_event_loop
+from streamll.flow.waiting import is_async_function, on_event_loop
 
 EXPONENT = 1e21
 """From here on JavaScript writes a number with an exponent."""
@@ -64,10 +64,17 @@ def approve(
         to: whose answer is wanted.
 
     Raises:
-        ConfigurationError: ``tool`` is neither.
+        ConfigurationError: ``tool`` is neither; ``default`` is something else, which would count as
+            true; ``when`` is a coroutine function.
     """
     import dspy
 
+    if default not in (True, False, None):
+        raise ConfigurationError(f"approve's default is True, False or None, not {default!r}")
+    if when is not None and (not callable(when) or is_async_function(when)):
+        raise ConfigurationError(
+            f"approve's when is an ordinary function of the tool's arguments, not {when!r}"
+        )
     question = _Approval(when, show, timeout, default, to)
     if isinstance(tool, dspy.Tool):
         return tool.model_copy(update={"func": question.before(tool.func, tool)})
@@ -138,7 +145,7 @@ class _Approval(NamedTuple):
         arguments = _by_name(bound)
         if self.when is not None and not self.when(**arguments):
             return Unasked(Decision(allow=True))
-        default = NO_DEFAULT if self.default is None else Decision(self.default)
+        default = NO_DEFAULT if self.default is None else Decision(bool(self.default))
         return asked(
             _Approvals(tool, arguments, shown=self.show), default, self.timeout,
             text=f"Allow {tool.name}?", to=self.to, tool=tool.name,

@@ -8,9 +8,12 @@ closed), so that the caller can wake another. A waiter that stops waiting for an
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 
 class Waiter(ABC):
@@ -133,3 +136,12 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 def on_event_loop() -> bool:
     """Whether this thread is running an event loop right now, and so must not block."""
     return running_loop() is not None
+
+
+def is_async_function(function: Callable[..., Any]) -> bool:
+    """Whether it is a coroutine function, or an object whose call is one."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(type(function), "__call__", None)  # noqa: B004 - its function is wanted
+    )

@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 from streamll.core.errors import logger
 from streamll.flow.timers import Timer, timers
-from streamll.flow.waiting import running_loop
+from streamll.flow.waiting import is_async_function, running_loop
 from streamll.flow.worker import LoopThread
 
 THREADS = 16
@@ -135,7 +135,7 @@ class Inquiries:
         here = running_loop()
         inquiry.loop = here if here is self.loop else None
         self._pending.add(inquiry)
-        if is_async(inquiry.check.function):
+        if is_async_function(inquiry.check.function):
             self._queue(inquiry)
         else:
             call, refused = (functools.partial(f, inquiry) for f in (self._call, self._refused))
@@ -319,15 +319,6 @@ def _discard(inquiry: Inquiry) -> None:
     """Close what is never awaited, of which Python would warn."""
     if inspect.iscoroutine(inquiry.awaitable):
         inquiry.awaitable.close()
-
-
-def is_async(function: Callable[..., Any]) -> bool:
-    """Whether it is a coroutine function, or an object whose call is one."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(type(function), "__call__", None)  # noqa: B004 - its function is wanted
-    )
 
 
 # --- where functions run --------------------------------------------------------------------------
