@@ -618,4 +618,47 @@ def test_a_forgotten_call_or_instance_says_what_to_write(lm, practice):
     ):
         with pytest.raises(TypeError, match=r"QA is a class; give an instance of it: QA\(…\)"):
             wrong(QA)
+    for nothing in ("qa", None):
+        with pytest.raises(TypeError, match="streamify takes a dspy.Module or a function, not"):
+            streamll.streamify(nothing)
     assert practice.requests == []
+
+
+class Yielding(dspy.Module):
+    def forward(self, question):
+        yield question
+
+
+class AsyncYielding:
+    async def __call__(self, question):
+        yield question
+
+
+@pytest.mark.parametrize("program", [Yielding.forward, Yielding(), AsyncYielding()])
+def test_a_generator_is_no_program(program):
+    for wrap in (streamll.stream, streamll.streamify):
+        with pytest.raises(TypeError, match="is a generator, whose call runs nothing"):
+            wrap(program)
+
+
+def asking(question):
+    return dspy.Predict("question -> answer").acall(question=question)
+
+
+class Asking:
+    async def __call__(self, question):
+        return await asking(question)
+
+
+@pytest.mark.parametrize("program", [asking, Asking()], ids=["function", "object"])
+def test_a_program_that_returns_a_coroutine_is_awaited(lm, practice, program):
+    async def read():
+        async with streamll.stream(program)(question="?") as events:
+            return [await events.result()]
+
+    async def streamified():
+        return [each async for each in streamll.streamify(program)(question="?")]
+
+    practice.script({"answer": "yes"}, {"answer": "yes"})
+    for made in (read, streamified):
+        assert asyncio.run(made())[-1].answer == "yes"

@@ -30,6 +30,7 @@ from streamll.flow.bridge import Background
 from streamll.flow.channel import Channel
 from streamll.flow.config import StreamConfig
 from streamll.flow.timers import Timer, timers
+from streamll.flow.waiting import is_async_function
 from streamll.guards import Guard
 
 DEFAULTS = StreamConfig()
@@ -101,7 +102,7 @@ class ProgramRun(Background):
         if isinstance(self.program, dspy.BaseLM):  # its ``acall`` may have nothing behind it
             return False
         acall = getattr(type(self.program), "acall", None)
-        return inspect.iscoroutinefunction(acall or self.program)
+        return is_async_function(acall or self.program)
 
     def run(self) -> None:
         with self._running(), settled(self.scope), self._captured():

@@ -19,7 +19,7 @@ from streamll.capture.inside_dspy import context_with, settings_here
 from streamll.capture.policy import check_config
 from streamll.capture.run.enter import catch_up
 from streamll.capture.run.fields import FieldSelection
-from streamll.capture.run.options import check_fields, check_guards, check_instance
+from streamll.capture.run.options import check_fields, check_guards, check_program
 from streamll.capture.running import ProgramRun
 from streamll.capture.typed.partials import TypedReading
 from streamll.configuration import Receiver, checked_guards, checked_sinks
@@ -80,13 +80,11 @@ def stream(
 
     Raises:
         UnknownFieldError: a field name, or one of a guard, that no predictor of the program has.
-        TypeError: ``program`` cannot be called.
+        TypeError: ``program`` cannot be called, or is a class or a generator function.
         ConfigurationError: an option of ``config`` that this DSPy gives no place for; what is no
             config, or no guard.
     """
-    if not callable(program):
-        raise TypeError(f"stream takes a dspy.Module or a function, not {type(program).__name__}")
-    check_instance(program)
+    check_program(program, "stream")
     if config is not None:
         check_config(config)
     install()

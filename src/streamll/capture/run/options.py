@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -127,11 +128,20 @@ def _warn_once(message: str) -> None:
     logger.warning("%s", message)
 
 
-def check_instance(program: Any) -> None:
-    """Raise ``TypeError`` for a class, whose call would only make an instance."""
+def check_program(program: Any, taker: str) -> None:
+    """Raise ``TypeError`` for what a call does not run, such as a class: that makes an instance."""
+    if not callable(program):
+        name = type(program).__name__
+        raise TypeError(f"{taker} takes a dspy.Module or a function, not {name}")
     if isinstance(program, type):
         name = program.__name__
         raise TypeError(f"{name} is a class; give an instance of it: {name}(…)")
+    functions = (program, getattr(type(program), "forward", None), type(program).__call__)
+    if any(inspect.isgeneratorfunction(f) or inspect.isasyncgenfunction(f) for f in functions):
+        name = getattr(program, "__name__", type(program).__name__)
+        raise TypeError(
+            f"{name} is a generator, whose call runs nothing: return the result instead"
+        )
 
 
 watching: CaptureOptions | None = None

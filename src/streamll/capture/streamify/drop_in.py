@@ -26,7 +26,7 @@ from dspy.streaming import StreamListener as DSPyStreamListener
 from streamll.capture.hooks.places import install
 from streamll.capture.inside_dspy import OVERRIDES, overriding
 from streamll.capture.run.enter import captured, inputs_of, settled, settled_async
-from streamll.capture.run.options import check_instance, guards_of_run, receivers_of_run
+from streamll.capture.run.options import check_program, guards_of_run, receivers_of_run
 from streamll.capture.run.run import Run
 from streamll.capture.run.scope import Scope, current_scope
 from streamll.capture.run.status import Statuses
@@ -42,7 +42,7 @@ from streamll.configuration import configuration
 from streamll.core.errors import ConfigurationError, StreamCancelled, StreamllError, Unwind, logger
 from streamll.core.events import Identity
 from streamll.flow.bridge import CAPACITY, NO_LOOP, Background, Bridge
-from streamll.flow.waiting import on_event_loop
+from streamll.flow.waiting import is_async_function, on_event_loop
 
 _NO_PREDICTOR = DSPyStreamListener("")
 
@@ -89,17 +89,18 @@ def streamify(
     Raises:
         UnknownFieldError: no predictor has a listener's field; a ``ValueError``.
         AmbiguousFieldError: several predictors have it; a ``ValueError``.
+        TypeError: ``program`` cannot be called, or is a class or a generator function.
         ConfigurationError: when it is called where there are guards: without listeners, or with one for
             a field that is read from raw chunks (``Citations``), since guards cannot mask these.
     """
-    check_instance(program)
+    check_program(program, "streamify")
     install()
     options = StreamifyOptions(
         program,
         targets(program, stream_listeners or ()),
         Statuses(status_message_provider),
         include_final_prediction_in_output_stream,
-        is_async_program or inspect.iscoroutinefunction(program),
+        is_async_program or is_async_function(program),
     )
 
     def streamified(*args: Any, **kwargs: Any) -> Any:
@@ -214,7 +215,10 @@ class StreamifiedCall(Background):
     def _run_sync(self) -> None:
         self._in_thread = True
         with self._ending(), settled(self.scope), self._captured():
-            self.scope.returned(self._options.program(*self._args, **self._kwargs))
+            value = self._options.program(*self._args, **self._kwargs)
+            if inspect.iscoroutine(value):  # of a function that is not known to be async
+                value = asyncio.run(value)
+            self.scope.returned(value)
 
     @contextmanager
     def _captured(self) -> Iterator[None]:
