@@ -23,7 +23,7 @@ from streamll import (
     aggregate_streams,
     gather_streams,
 )
-from streamll.core.errors import ConfigurationError
+from streamll.core.errors import ConfigurationError, StreamllError
 from streamll.testing import Fault, Reply
 
 pytestmark = pytest.mark.since_3_4
@@ -167,6 +167,13 @@ def test_calls_and_streams_and_plain_iterators_alike(lm, practice, gather):
     assert [r.text for r in results] == ["re: one", "re: two", "re: three", "four"]
     assert results[2].prediction.answer == "re: three"
     assert set(heard) == {0, 1, 2, 3}
+
+
+def test_a_stream_that_is_given_twice_is_refused(gather):
+    words = iter(["one", "two"])
+    with pytest.raises(StreamllError, match="given twice"):
+        gather(lambda: gather_streams([words, words]))
+    assert list(words) == ["one", "two"]
 
 
 def test_a_config_for_the_questions(lm, practice, gather):

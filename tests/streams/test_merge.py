@@ -179,6 +179,17 @@ def test_a_merged_stream_is_read_once():
         list(merged)
 
 
+def test_a_stream_that_is_given_twice_is_refused():
+    async def numbers():
+        yield 1
+
+    for stream in (iter([1]), numbers()):
+        with pytest.raises(StreamllError, match="given twice"):
+            aggregate_streams({"one": stream, "two": stream})
+    again = [1]
+    assert len(list(aggregate_streams([again, again]))) == 2
+
+
 def test_a_string_is_not_a_source():
     with pytest.raises(TypeError):
         aggregate_streams(["a question"])

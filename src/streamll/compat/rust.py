@@ -25,7 +25,7 @@ from streamll.capture.stream import Call, stream
 from streamll.core.errors import ConfigurationError, ReplySuperseded
 from streamll.core.events import Event, FieldCorrected, LMSuperseded, TokenEvent
 from streamll.core.run_view import RunView
-from streamll.flow.bridge import Derived, checked
+from streamll.flow.bridge import Derived, checked_each
 from streamll.flow.config import StreamConfig
 from streamll.flow.limits import Rate, slots_for
 from streamll.flow.waiting import on_event_loop
@@ -293,13 +293,14 @@ def gather_streams(
 
     Raises:
         TypeError: a single question, or a mapping, in place of a list.
+        StreamllError: a stream is there twice, or has been read to its end already.
     """
     if isinstance(streams, (str, Mapping)):
         one = isinstance(streams, str)
         remedy = "put it into a list" if one else "gather its .values(), or aggregate_streams"
         raise TypeError(f"these are streams or questions, not a {type(streams).__name__}; {remedy}")
     asked = [SafeDSpyStream(each, config) if isinstance(each, str) else each for each in streams]
-    sources = [checked(source) for source in asked]
+    sources = checked_each(asked)
     pace = Rate(rate) if rate is not None else None
     suspending = functools.partial(_gather, sources, max_concurrent, pace, on_event)
 
@@ -366,7 +367,7 @@ class ConcurrentStreamProcessor:
         *,
         rate: float | None = None,
     ) -> None:
-        if isinstance(max_concurrent, bool) or max_concurrent < 1:
+        if isinstance(max_concurrent, bool) or not max_concurrent >= 1:
             raise ConfigurationError(f"max_concurrent must be at least 1, not {max_concurrent!r}")
         self.max_concurrent = max_concurrent
         self.config = config
@@ -377,6 +378,7 @@ class ConcurrentStreamProcessor:
 
         Raises:
             TypeError: a single question, or a mapping, in place of a list.
+        StreamllError: a stream is there twice, or has been read to its end already.
         """
         return gather_streams(
             questions, max_concurrent=self.max_concurrent, rate=self.rate, config=self.config

@@ -259,6 +259,15 @@ def checked(source: Any) -> Any:
     return source
 
 
+def checked_each(sources: Iterable[Any]) -> list[Any]:
+    """Several sources; ``StreamllError`` for an iterator that is there twice: each would get a part."""
+    found = [checked(source) for source in sources]
+    iterators = [id(s) for s in found if hasattr(s, "__next__") or hasattr(s, "__anext__")]
+    if len(set(iterators)) < len(iterators):
+        raise StreamllError("the same stream is given twice; it gives each item once")
+    return found
+
+
 def opened(source: Any) -> DualIterator[Any]:
     """Any source, to be read with ``for`` and closed with ``close`` or ``with``."""
     if isinstance(source, Openable):

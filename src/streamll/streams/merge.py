@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from streamll.core.errors import ChannelClosed
-from streamll.flow.bridge import STOP_TIMEOUT_S, Producer, checked
+from streamll.flow.bridge import STOP_TIMEOUT_S, Producer, checked_each
 from streamll.flow.channel import Channel
 from streamll.flow.dual import DualIterator
 from streamll.streams.stream_events import Error
@@ -51,13 +51,14 @@ class MergedStream(DualIterator[Tagged]):
     ) -> None:
         self._producers: dict[Producer, Hashable] = {}
         named = list(sources.items() if isinstance(sources, Mapping) else enumerate(sources))
+        checked_each(source for _, source in named)
         # One entry for every item, and one for every end.
         self._ready: Channel[Producer] = Channel(
             max(1, len(named) * (buffer_size + 1)), name="merged"
         )
         for name, source in named:
             producer = Producer(
-                checked(source),
+                source,
                 capacity=buffer_size,
                 name=f"source {name}",
                 notify=self._ready.put,
