@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import logging
+import math
 import pickle
 import threading
 import time
@@ -357,6 +359,15 @@ def test_a_sinks_worker_survives_an_error_in_due_in(monkeypatch):
 def test_a_sink_may_not_block_the_program():
     with pytest.raises(ConfigurationError, match="coalesce"):
         BaseSink(overflow="block")
+
+
+@pytest.mark.parametrize("sink", [BaseSink, functools.partial(CallbackSink, print)])
+def test_impossible_options_are_refused_at_once(sink):
+    with pytest.raises(ConfigurationError, match="coalesce, drop_oldest, fail, not 'drop'"):
+        sink(overflow="drop")
+    for none in (0, -3, math.nan):
+        with pytest.raises(ConfigurationError, match="at least 1"):
+            sink(buffer_size=none)
 
 
 def test_stopping_a_hanging_handler_is_bounded_and_logged(caplog):

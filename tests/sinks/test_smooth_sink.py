@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 
 import dspy
@@ -80,3 +81,8 @@ def test_impossible_options_are_refused():
         SmoothSink(MemorySink(), "sentence")
     with pytest.raises(ConfigurationError, match="0 or more"):
         SmoothSink(MemorySink(), interval=-1)
+    with pytest.raises(ConfigurationError, match="0 or more"):
+        SmoothSink(MemorySink(), interval=math.nan)
+    for nothing in (MemorySink, None):
+        with pytest.raises(ConfigurationError, match="takes a sink, such as"):
+            SmoothSink(nothing)

@@ -26,7 +26,7 @@ import msgspec
 
 from streamll.core.errors import ChannelOverflow, ConfigurationError, logger
 from streamll.core.events import TERMINAL, Event, Identity, StreamGap
-from streamll.flow.buffer import Policy
+from streamll.flow.buffer import BUFFERS, Policy
 from streamll.flow.worker import BATCH_ITEMS, GATHER_S, LoopThread, Worker
 
 EXIT_SECONDS = 10.0
@@ -106,6 +106,11 @@ class BaseSink:
                 "a sink never makes the program wait, so overflow='block' is for streams; "
                 "'coalesce' loses nothing either"
             )
+        if overflow not in BUFFERS:
+            known = ", ".join(name for name in BUFFERS if name != "block")
+            raise ConfigurationError(f"a sink's overflow is one of {known}, not {overflow!r}")
+        if not buffer_size >= 1:
+            raise ConfigurationError(f"a sink's buffer_size is at least 1, not {buffer_size!r}")
         self.buffer_size = buffer_size
         self.overflow = overflow
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from streamll.core.errors import ConfigurationError
 from streamll.core.events import TERMINAL, Event
 from streamll.flow.buffer import Policy
 from streamll.sinks.base import BaseSink
@@ -26,7 +27,8 @@ class SmoothSink(BaseSink):
     Pieces are numbered anew, so ``seq`` is no position in a log: not for the sinks of brokers.
 
     Raises:
-        ConfigurationError: another ``unit``, or a negative ``interval``.
+        ConfigurationError: what is no sink, such as a sink's class; another ``unit``, or a negative
+            ``interval``.
     """
 
     def __init__(
@@ -39,6 +41,9 @@ class SmoothSink(BaseSink):
         overflow: Policy = "coalesce",
     ) -> None:
         super().__init__(buffer_size=buffer_size, overflow=overflow)
+        if isinstance(sink, type) or not hasattr(sink, "catch_up"):
+            name = getattr(sink, "__name__", type(sink).__name__)
+            raise ConfigurationError(f"SmoothSink takes a sink, such as TerminalSink(), not {name}")
         self.sink = sink
         self.local = sink.local
         self._unit: Unit = unit

@@ -20,6 +20,11 @@ class Raising(BaseSink):
         raise RuntimeError("this sink is broken")
 
 
+class NeverReady(MemorySink):
+    def catch_up(self, timeout):
+        raise RuntimeError("this sink is broken")
+
+
 class Hanging(BaseSink):
     def __init__(self):
         super().__init__()
@@ -38,7 +43,7 @@ class Refusing:
         raise RuntimeError("this outlet is broken")
 
 
-@pytest.mark.parametrize("sink", [Raising, Hanging])
+@pytest.mark.parametrize("sink", [Raising, Hanging, NeverReady])
 def test_the_result_and_the_other_sinks_are_as_without_it(lm, practice, sink):
     practice.script(ANSWER, ANSWER)
     bad, good = sink(), MemorySink()
@@ -83,3 +88,13 @@ def test_a_receiver_that_raises_is_logged_once(lm, practice, caplog):
     program = streamll.instrument(QA(), stream_fields="*", sinks=[Refusing(), good])
     assert program("Why?").answer == good.text("answer")
     assert caplog.text.count("Refusing") == 1
+
+
+def test_a_wait_for_a_sink_that_raises_is_logged_once(lm, practice, caplog):
+    class Unready(NeverReady): ...
+
+    practice.script(ANSWER, ANSWER)
+    program = streamll.instrument(QA(), sinks=[Unready()])
+    for _ in range(2):
+        assert program("Why?").answer == ANSWER["answer"].strip()
+    assert caplog.text.count("Unready") == 1

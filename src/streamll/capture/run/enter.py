@@ -237,8 +237,16 @@ def catch_up(receivers: tuple[Receiver, ...], timeout: float = CATCH_UP_TIMEOUT_
     done = True
     for receiver in receivers:
         if getattr(receiver, "local", False):
-            done &= receiver.catch_up(max(0.0, deadline - time.monotonic()))  # type: ignore[attr-defined]
+            try:
+                done &= receiver.catch_up(max(0.0, deadline - time.monotonic()))  # type: ignore[attr-defined]
+            except Exception as error:  # noqa: BLE001 - a sink never breaks the program
+                _warn_of_failed_wait(type(receiver), type(error).__name__)
     return done
+
+
+@functools.cache
+def _warn_of_failed_wait(kind: type, failure: str) -> None:
+    logger.warning("sink %s: %s in catch_up() (logged once)", kind.__name__, failure)
 
 
 def inputs_of(args: tuple[Any, ...], kwargs: Inputs) -> Inputs:
