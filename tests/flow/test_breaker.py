@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,3 +106,5 @@ def test_a_breaker_is_open_exactly_after_so_many_failures_in_a_row(story):
 def test_a_breaker_needs_a_failure_to_open():
     with pytest.raises(ConfigurationError):
         CircuitBreaker(0)
+    with pytest.raises(ConfigurationError):
+        CircuitBreaker(1, math.nan)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import threading
 import time
 
@@ -211,6 +212,8 @@ def test_an_end_that_another_reader_has_seen_wakes_those_who_wait():
 def test_impossible_options_are_refused():
     with pytest.raises(ConfigurationError, match="at least 1"):
         Channel(0)
+    with pytest.raises(ConfigurationError, match="at least 1"):
+        Channel(math.nan)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="block, coalesce"):
         Channel(1, "wait")  # type: ignore[arg-type]
 

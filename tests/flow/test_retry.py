@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,3 +36,5 @@ def test_a_delay_is_never_beyond_the_cap_nor_before_the_hint(failures, base, dra
 def test_an_impossible_backoff_is_refused():
     with pytest.raises(ConfigurationError):
         Backoff(base=-1)
+    with pytest.raises(ConfigurationError):
+        Backoff(cap=math.nan)

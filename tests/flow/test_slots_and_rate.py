@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 
 import pytest
 
 from streamll.core.errors import ConfigurationError
-from streamll.flow.limits import Rate, Slots
+from streamll.flow.limits import Limits, Rate, Slots
 
 
 class Clock:
@@ -112,7 +113,18 @@ def test_a_rate_spaces_things_out():
     assert [round(rate.reserve(), 6) for _ in range(3)] == [0.0, 0.0, 0.1]
 
 
-@pytest.mark.parametrize("wrong", [lambda: Rate(0), lambda: Slots().take(0)])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: Rate(0),
+        lambda: Rate(math.nan),
+        lambda: Rate(1, math.nan),
+        lambda: Slots().take(0),
+        lambda: Slots().take(math.nan),
+        lambda: Limits(math.nan),
+        lambda: Limits(requests_per_minute=math.nan),
+    ],
+)
 def test_impossible_slots_and_rates_are_refused(wrong):
     with pytest.raises(ConfigurationError):
         wrong()

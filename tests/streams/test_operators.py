@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 import time
@@ -284,6 +285,10 @@ def test_impossible_sources_and_options_are_refused():
         lambda: streams.buffer([], 0),
         lambda: streams.buffer([], 1.5),
         lambda: streams.buffer([], seconds=0),
+        lambda: streams.throttle([], math.nan),
+        lambda: streams.buffer([], 1.5),
+        lambda: streams.buffer([], math.nan),
+        lambda: streams.buffer([], seconds=math.nan),
     ):
         with pytest.raises(ConfigurationError):
             wrong()

@@ -139,9 +139,9 @@ class BrokerSink(BaseSink, ABC):
         max_buffer_bytes: int = 64 * 2**20,
         max_entry_bytes: int = 16 * 2**20,
     ) -> None:
-        if batch_size < 1 or buffer_size < 1:
+        if not batch_size >= 1 or not buffer_size >= 1:
             raise ConfigurationError("buffer_size and batch_size must be at least 1")
-        if flush_interval < 0:
+        if not flush_interval >= 0:
             raise ConfigurationError("flush_interval (seconds) must not be negative")
         super().__init__(buffer_size=buffer_size, overflow=overflow)
         self.batch_size = batch_size

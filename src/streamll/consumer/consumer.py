@@ -128,7 +128,7 @@ class EventConsumer:
                 f"{type(self).__name__} reads {self.schemes[0]}… URLs, not "
                 f"{without_password(url)!r}; EventConsumer reads any"
             )
-        if concurrency < 1 or prefetch < 1:
+        if not concurrency >= 1 or not prefetch >= 1:
             raise ConfigurationError("concurrency and prefetch must be at least 1")
         self._position = _run_position(start)
         if self._position is not None and group is not None:

@@ -53,7 +53,7 @@ class CircuitBreaker:
         name: str = "the service",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if failures < 1 or open_seconds < 0:
+        if not failures >= 1 or not open_seconds >= 0:
             raise ConfigurationError(
                 "a circuit breaker opens after at least 1 failure, for 0 or more seconds"
             )

@@ -80,7 +80,7 @@ class Channel(Generic[T]):
     """
 
     def __init__(self, capacity: int = 100, policy: Policy = "block", *, name: str = "") -> None:
-        if capacity < 1:
+        if not capacity >= 1:
             raise ConfigurationError(f"capacity must be at least 1, not {capacity}")
         if policy not in BUFFERS:
             raise ConfigurationError(f"policy must be one of {', '.join(BUFFERS)}, not {policy!r}")

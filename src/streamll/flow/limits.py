@@ -45,7 +45,7 @@ class Slots:
             self._admit()
 
     def _must_wait(self, waiter: Waiter, cap: int) -> bool:
-        if cap < 1:
+        if not cap >= 1:
             raise ConfigurationError(f"at least 1 must be allowed at once, not {cap}")
         with self._lock:
             if not self._waiting and self.taken < cap:
@@ -82,7 +82,7 @@ class Rate:
     def __init__(
         self, per_second: float, burst: int = 1, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        if per_second <= 0 or burst < 1:
+        if not per_second > 0 or not burst >= 1:
             raise ConfigurationError("a rate is more than 0 per second, its burst at least 1")
         self._interval = 1.0 / per_second
         self._slack = (burst - 1) * self._interval
@@ -116,7 +116,7 @@ class Limits:
         requests_per_minute: float | None = None,
         burst: int = 1,
     ) -> None:
-        if max_concurrent is not None and max_concurrent < 1:
+        if max_concurrent is not None and not max_concurrent >= 1:
             raise ConfigurationError(
                 f"max_concurrent={max_concurrent} lets no request through; it is at least 1, "
                 "or None for any number"

@@ -30,7 +30,7 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
     cap: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.attempts < 0 or self.base < 0 or self.factor < 1 or self.cap < 0:
+        if not (self.attempts >= 0 and self.base >= 0 and self.factor >= 1 and self.cap >= 0):
             raise ConfigurationError(f"no backoff can be made of {self}")
 
     def delay(

@@ -211,11 +211,11 @@ def buffer(source: Any, n: int | None = None, *, seconds: float | None = None) -
     """
     if n is None and seconds is None:
         raise ConfigurationError("buffer takes a number of items, seconds, or both")
-    if n is not None and (isinstance(n, bool) or n < 1):
+    if n is not None and (isinstance(n, bool) or not n >= 1):
         raise ConfigurationError(f"buffer takes at least 1 item, not {n!r}")
     if n is not None and n % 1 > 0:  # no list ever has so many: it would grow without end
         raise ConfigurationError(f"buffer takes a whole number of items, not {n!r}")
-    if seconds is not None and seconds <= 0:
+    if seconds is not None and not seconds > 0:
         raise ConfigurationError(f"buffer takes more than 0 seconds, not {seconds!r}")
     if seconds is not None:
         return Batches(checked(source), n, seconds)

@@ -81,7 +81,7 @@ class Pace:
     """The pause between two pieces: it follows their source, so as not to fall behind it."""
 
     def __init__(self, interval: float, clock: Callable[[], float] = time.monotonic) -> None:
-        if interval < 0:
+        if not interval >= 0:
             raise ConfigurationError(f"interval must be 0 or more seconds, not {interval!r}")
         self.pause = self._longest = interval
         self._clock = clock

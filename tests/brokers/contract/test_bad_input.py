@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 
 import pytest
@@ -122,6 +123,8 @@ def test_an_oversized_event_becomes_a_gap_and_its_neighbours_arrive(backend):
         (lambda: RedisStreamConsumer("amqp://localhost"), "EventConsumer reads any"),
         (lambda: RabbitMQConsumer("redis://localhost"), "EventConsumer reads any"),
         (lambda: RedisSink(batch_size=0), "at least 1"),
+        (lambda: RedisSink(batch_size=math.nan), "at least 1"),
+        (lambda: RedisSink(flush_interval=math.nan), "not be negative"),
         (lambda: EventConsumer("redis://localhost", start=7), "start is"),
     ],
 )
