@@ -94,6 +94,7 @@ def served(programs: Any) -> dict[str, Served]:
 
     Raises:
         ConfigurationError: it is something else, or an empty mapping.
+        UnknownFieldError: a ``reply`` that no predictor of its program has.
     """
     if programs is None:
         return {}  # a server that only shows what others run
@@ -109,6 +110,8 @@ def served(programs: Any) -> dict[str, Served]:
             raise ConfigurationError(f"{what} is a class: serve an instance of it, {what}()")
         if not callable(each.program):
             raise ConfigurationError(f"{name!r} is {type(each.program).__name__}, not a program")
+        if each.reply is not None:
+            check_field(each.program, each.reply)
         reply = each.reply or reply_of(each.program)
         made[name] = msgspec.structs.replace(each, name=name, reply=reply)
     if not made:
@@ -145,9 +148,14 @@ def guards_for(program: Any, guards: Iterable[Guard]) -> tuple[Guard, ...]:
     return tuple(found)
 
 
+def check_field(program: Any, name: str) -> None:
+    """Raise ``UnknownFieldError`` for a field that no predictor has, unless they are made later."""
+    streamll.stream(program, fields=[name])  # which starts nothing yet
+
+
 def has_field(program: Any, name: str) -> bool:
     try:
-        streamll.stream(program, fields=[name])  # which starts nothing yet
+        check_field(program, name)
     except UnknownFieldError:
         return False
     return True

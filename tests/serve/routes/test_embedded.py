@@ -284,6 +284,9 @@ def test_the_programs_error_is_reported(practice, lm, serve):
 def test_an_unknown_field_fails_in_the_route(lm):
     with pytest.raises(streamll.UnknownFieldError, match="answer"):
         streamll.sse_response(dspy.Predict(SIGNATURE), fields=["nope"], question="q")
+    with pytest.raises(streamll.UnknownFieldError, match="Did you mean 'answer'"):
+        streamll.sse_response(dspy.Predict(SIGNATURE), reply="anwser", question="q")
+    streamll.sse_response(lambda question: question, reply="anwser", question="q")  # it may have
 
 
 def test_inputs_may_have_the_names_of_options(practice, lm, serve):

@@ -40,7 +40,7 @@ from streamll.guards import Guard
 from streamll.serve.formats import RenderOptions, make_format
 from streamll.serve.log import streams
 from streamll.serve.log.frames import HEADERS
-from streamll.serve.programs import Served, reply_of
+from streamll.serve.programs import Served, check_field, reply_of
 from streamll.serve.routes.open_streams import LIMITS, open_streams
 from streamll.serve.routes.rendering import as_asked
 from streamll.serve.runner import Runner
@@ -98,7 +98,7 @@ def sse_response(
         program_inputs: all its other inputs.
 
     Raises:
-        UnknownFieldError: a field name, or one of a guard, that no predictor of the program has.
+        UnknownFieldError: a field name, ``reply``, or a guard's field, that no predictor has.
         ConfigurationError: an unknown format, a name that a context cannot have, ``smooth`` with a
             log, ``compact`` with another format than the native one, or what is no guard.
     """
@@ -232,6 +232,8 @@ class OwnRoute:
         guards: Iterable[Guard] = (),
     ) -> None:
         names = fields if isinstance(fields, str) else tuple(fields)
+        if reply is not None:
+            check_field(program, reply)
         self._guards = checked_guards(guards)
         self._call = streamll.stream(program, fields=names, keep_text=False, guards=self._guards)(
             **inputs
