@@ -18,7 +18,7 @@ from streamll.capture.run.options import (
     TokenHook,
     declare_options,
 )
-from streamll.capture.run.status import Statuses, checked_provider
+from streamll.capture.run.status import Statuses
 from streamll.configuration import Receiver, checked_guards, checked_sinks
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Event
@@ -88,15 +88,15 @@ def instrument(
         UnknownFieldError: for a name in ``fields``, or in those of a guard, that no predictor has; for
             a class at the first call.
         ConfigurationError: ``on_token`` cannot be called, or is a coroutine function; for a class
-            and the name of a method at the first call. Or what is no guard, or no status provider. Or
-            ``approve`` has what is no name, or, for a class at the first call, a misspelt one; one of no
+            and the name of a method at the first call. Or what is no guard, or no status provider, or
+            one whose hooks are coroutine functions. Or ``approve`` has what is no name, or, for a class at the first call, a misspelt one; one of no
             tool that the modules hold is logged.
     """
     capture = CaptureOptions(
         selection=_selection(fields, stream_fields),
         sinks=None if sinks is None else checked_sinks(sinks),
         on_token=None if on_token is None else token_hook(on_token),
-        statuses=None if status is None else Statuses(checked_provider(status)),
+        statuses=None if status is None else Statuses(status),
         approve=_names_of_tools(approve),
         guards=checked_guards(guards),
     )

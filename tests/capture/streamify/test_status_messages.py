@@ -131,6 +131,38 @@ def test_dspys_own_provider_will_do(practice, lm):
     assert said.statuses == ["Calling tool double...", "done"]
 
 
+class Suspending(streamll.StatusMessageProvider):
+    async def lm_start_status_message(self, instance, inputs):
+        return "asking"
+
+
+@pytest.mark.parametrize(
+    ("nothing", "message"),
+    [
+        (streamll.StatusMessageProvider, "StatusMessageProvider, not <class"),
+        ("thinking", "StatusMessageProvider, not str"),
+        ([streamll.StreamListener("answer")], "StatusMessageProvider, not list"),
+        (Suspending(), "Suspending.lm_start_status_message must be an ordinary function"),
+    ],
+    ids=["class", "text", "listeners", "async"],
+)
+def test_what_can_say_nothing_is_refused(nothing, message):
+    with pytest.raises(streamll.ConfigurationError, match=message):
+        streamll.streamify(Program(), nothing)
+    with pytest.raises(streamll.ConfigurationError, match=message):
+        streamll.instrument(Program(), status=nothing)
+
+
+def test_a_provider_of_ones_own_class_will_do(practice, lm):
+    class Provider:
+        def tool_end_status_message(self, outputs):
+            return "done"
+
+    practice.script({"answer": "six"})
+    said = read_all(streamll.streamify(Program(), Provider())(number=3))
+    assert said.statuses == ["Calling tool double...", "done"]
+
+
 def test_a_provider_that_raises_is_logged_once_and_the_program_goes_on(practice, lm, caplog):
     class Broken(streamll.StatusMessageProvider):
         def tool_start_status_message(self, instance, inputs):

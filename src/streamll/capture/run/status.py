@@ -33,19 +33,29 @@ class StatusMessageProvider(DSPyStatusMessageProvider):  # type: ignore[misc]
         return f"Tool {instance.name} failed: {type(exception).__name__}"
 
 
-def checked_provider(provider: Any) -> Any:
-    """Raise ``ConfigurationError`` for what has none of the hooks, such as a message itself."""
-    hooks = (name for name in dir(StatusMessageProvider) if name.endswith("_status_message"))
-    if not any(hasattr(provider, name) for name in hooks):
-        kind = type(provider).__name__
-        raise ConfigurationError(f"status is a StatusMessageProvider, not {kind}")
-    return provider
+def _check(provider: Any) -> None:
+    names = [name for name in dir(StatusMessageProvider) if name.endswith("_status_message")]
+    hooks = {name: getattr(provider, name) for name in names if hasattr(provider, name)}
+    if isinstance(provider, type) or not hooks:
+        given = repr(provider) if isinstance(provider, type) else type(provider).__name__
+        raise ConfigurationError(f"status is a StatusMessageProvider, not {given}")
+    for name, hook in hooks.items():
+        if inspect.iscoroutinefunction(hook):
+            raise ConfigurationError(
+                f"{type(provider).__name__}.{name} must be an ordinary function: nobody awaits it"
+            )
 
 
 class Statuses:
-    """A provider, as a run calls it. Its exceptions are logged, once."""
+    """A provider, as a run calls it. Its exceptions are logged, once.
+
+    Raises:
+        ConfigurationError: what has no hook that could be called, or a coroutine function as one.
+    """
 
     def __init__(self, provider: DSPyStatusMessageProvider | None = None) -> None:
+        if provider is not None:
+            _check(provider)
         self._provider = provider if provider is not None else StatusMessageProvider()
         self._reported = False
 

@@ -90,8 +90,9 @@ def streamify(
         UnknownFieldError: no predictor has a listener's field; a ``ValueError``.
         AmbiguousFieldError: several predictors have it; a ``ValueError``.
         TypeError: ``program`` cannot be called, or is a class or a generator function.
-        ConfigurationError: when it is called where there are guards: without listeners, or with one for
-            a field that is read from raw chunks (``Citations``), since guards cannot mask these.
+        ConfigurationError: a status provider that is none, or whose hooks are coroutine functions; when
+            it is called where there are guards: without listeners, or with one for a field that is
+            read from raw chunks (``Citations``), since guards cannot mask these.
     """
     check_program(program, "streamify")
     install()
