@@ -233,9 +233,13 @@ def configure(
         "cached_tokens": cached_tokens,
         "tokens_in_evaluate": tokens_in_evaluate,
     }
+    if include_limit is not None:
+        if not include_limit >= 0 or include_limit % 1:
+            raise ConfigurationError(
+                f"include_limit is a whole number of characters, at least 0, not {include_limit}"
+            )
+        given["include_limit"] = int(include_limit)  # of 1e4, too
     changes = {name: value for name, value in given.items() if value is not None}
-    if include_limit is not None and include_limit < 0:
-        raise ConfigurationError(f"include_limit is at least 0 characters, not {include_limit}")
     if redact is None or callable(redact):
         changes["redact"] = redact
     elif redact is not False:

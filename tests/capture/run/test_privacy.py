@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import re
 import weakref
 from pathlib import Path
@@ -88,7 +89,9 @@ def test_what_is_included_on_request_is_clipped(lm, practice, heard):
     [
         ({"include": ["everything"]}, "include has no 'everything'; there are inputs, outputs"),
         ({"include": "inputs"}, r"a list of names, such as \['inputs'\]"),
-        ({"include_limit": -1}, "at least 0 characters, not -1"),
+        ({"include_limit": -1}, "whole number of characters, at least 0, not -1"),
+        ({"include_limit": 1.5}, "whole number of characters, at least 0, not 1.5"),
+        ({"include_limit": math.nan}, "whole number of characters, at least 0, not nan"),
         ({"redact": True}, "redact must be a function"),
         ({"sinks": "terminal"}, "sinks must be a list of sinks, not str"),
         ({"sinks": [dict]}, "is not a sink; subclass streamll.sinks.BaseSink"),
@@ -98,6 +101,11 @@ def test_configure_rejects_unusable_options_and_changes_nothing(options, says):
     with pytest.raises(ConfigurationError, match=says):
         streamll.configure(**{"tokens_in_evaluate": True, **options})
     assert not configuration.tokens_in_evaluate
+
+
+def test_a_limit_may_be_written_with_an_exponent():
+    with streamll.configure(include_limit=1e4):
+        assert repr(configuration.include_limit) == "10000"
 
 
 def test_configure_tells_what_is_in_force(heard):
