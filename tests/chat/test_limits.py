@@ -98,3 +98,10 @@ def test_limits_that_let_nothing_through_are_refused(arguments):
 def test_limits_of_a_config_are_limits():
     with pytest.raises(ConfigurationError, match="limits must be a Limits"):
         StreamConfig(limits=5)
+
+
+def test_a_model_has_one_limit():
+    one = Limits(1)
+    streamll.iModel("openai/gpt-4o", config=StreamConfig(limits=one), limits=one)
+    with pytest.raises(ConfigurationError, match="give one of them"):
+        streamll.iModel("openai/gpt-4o", config=StreamConfig(limits=one), limits=Limits(2))

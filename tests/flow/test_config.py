@@ -24,6 +24,7 @@ from streamll.core.errors import ConfigurationError
         ({"max_retry_delay": float("inf")}, "max_retry_delay"),
         ({"breaker": "yes"}, "breaker must be True, None or a CircuitBreaker"),
         ({"breaker": 1}, "breaker must be True, None or a CircuitBreaker, not 1"),
+        ({"retry_timeouts": "no"}, "retry_timeouts must be one of True, False, not 'no'"),
     ],
 )
 def test_an_impossible_option_is_refused_with_the_reason(options, message):

@@ -14,6 +14,7 @@ from streamll.chat.providers import EndpointConfig, endpoint_config
 from streamll.chat.question import Hooks, LMPool, PendingCall, Question
 from streamll.configuration import Receiver, checked_guards, checked_sinks
 from streamll.core.errors import ConfigurationError
+from streamll.flow.config import checked_config
 from streamll.flow.dual import Closing
 from streamll.flow.limits import Limits
 from streamll.guards import Guard
@@ -97,6 +98,8 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         self.name = name or f"{endpoint_.provider}/{model}"
         self._has_key = bool(api_key)
         self.config = config or StreamConfig()
+        if limits is not None and self.config.limits not in (None, limits):
+            raise ConfigurationError("limits= and the config's limits differ; give one of them")
         self.limits = limits
         self.sinks = checked_sinks(sinks)
         self.guards = checked_guards(guards)
@@ -128,7 +131,7 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
             ConfigurationError: messages or options that cannot be sent.
             GuardStopped: while it is read, a guard has stopped the reply.
         """
-        config = config or self.config
+        config = self.config if config is None else checked_config(config)
         if config.on_partial == "restart":  # yielded text cannot be taken back
             config = replace(config, on_partial="fail")
         return InvokeStream(
@@ -184,7 +187,7 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
             )
         question = Question(model or own.model, messages, options)
         question.request(question.model)  # raises what is wrong with it before anything is sent
-        config = config or self.config
+        config = self.config if config is None else checked_config(config)
         if config.limits is None:
             config = replace(config, limits=self.limits)
         if config.fallbacks:

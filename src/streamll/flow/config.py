@@ -77,6 +77,7 @@ class StreamConfig:
                 _check_seconds(name, getattr(self, name), zero=False)
         _check_choice("overflow", self.overflow, get_args(Policy))
         _check_choice("on_partial", self.on_partial, get_args(OnPartial))
+        _check_choice("retry_timeouts", self.retry_timeouts, (True, False))
         if not (self.breaker is True or isinstance(self.breaker, (CircuitBreaker, type(None)))):
             raise ConfigurationError(
                 f"breaker must be True, None or a CircuitBreaker, not {self.breaker!r}"
@@ -94,6 +95,14 @@ class StreamConfig:
         return Backoff(attempts=self.max_retries, base=self.retry_delay, cap=self.max_retry_delay)
 
 
+def checked_config(config: Any) -> StreamConfig:
+    """The config; ``ConfigurationError`` for what is none, such as its class."""
+    if not isinstance(config, StreamConfig):
+        given = repr(config) if isinstance(config, type) else type(config).__name__
+        raise ConfigurationError(f"config is a StreamConfig, not {given}")
+    return config
+
+
 def _check_count(name: str, value: Any, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigurationError(f"{name} must be a whole number, at least {least}, not {value!r}")
@@ -107,6 +116,8 @@ def _check_seconds(name: str, value: Any, *, zero: bool) -> None:
         raise ConfigurationError(f"{name} must be {least} seconds{none}, not {value!r}")
 
 
-def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+def _check_choice(name: str, value: Any, choices: tuple[object, ...]) -> None:
     if value not in choices:
-        raise ConfigurationError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+        raise ConfigurationError(
+            f"{name} must be one of {', '.join(map(str, choices))}, not {value!r}"
+        )

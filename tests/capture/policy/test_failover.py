@@ -459,6 +459,14 @@ def test_without_a_config_nothing_falls_over(practice, other, lms):
     assert isinstance(outcome.error, dspy.LMAuthError)
 
 
+@pytest.mark.parametrize("nothing", [StreamConfig, {"timeout": 3}, 100])
+def test_a_config_that_is_none_is_refused(nothing):
+    with pytest.raises(ConfigurationError, match="config is a StreamConfig"):
+        streamll.stream(AsyncQA(), config=nothing)
+    with pytest.raises(ConfigurationError, match="config is a StreamConfig"):
+        streamll.iModel("openai/gpt-4o", api_key="-").invoke_stream("?", config=nothing)
+
+
 @pytest.mark.parametrize(
     ("fallbacks", "says"),
     [

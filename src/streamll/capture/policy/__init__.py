@@ -8,7 +8,7 @@ import dspy
 
 from streamll.capture.inside_dspy import HAS_ENGINES, needs_engines
 from streamll.core.errors import ConfigurationError
-from streamll.flow.config import StreamConfig
+from streamll.flow.config import StreamConfig, checked_config
 
 BOUNDS = frozenset({"buffer_size", "overflow", "timeout"})
 """The options of a ``StreamConfig`` that are about a stream as a whole, not about its LM calls."""
@@ -18,10 +18,9 @@ def check_config(config: StreamConfig) -> None:
     """Raise ``ConfigurationError`` for options that govern LM calls where nothing can.
 
     Before DSPy 3.4 LiteLLM makes the attempts, as the LM's own ``num_retries`` say. Also raises it
-    for a fallback that is no LM, and for what is no config.
+    for a fallback that is no LM, and for what is no ``StreamConfig``.
     """
-    if not isinstance(config, StreamConfig):
-        raise ConfigurationError(f"config is a StreamConfig, not {type(config).__name__}")
+    checked_config(config)
     given = [
         each.name
         for each in fields(config)
