@@ -407,15 +407,22 @@ class Derived(DualIterator[T]):
 class Mapped(DualIterator[T]):
     """``function`` of each item gives those of this stream. Does not close its source.
 
+    ``ended`` is called after the last one, and may raise what was wrong with the reading.
     It reads the source step by step, so that closing this stream ends a read of it that waits.
     """
 
     closed_by_loop = False
     _has_begun = False
 
-    def __init__(self, source: DualIterator[Any], function: Callable[[Any], Iterable[T]]) -> None:
+    def __init__(
+        self,
+        source: DualIterator[Any],
+        function: Callable[[Any], Iterable[T]],
+        ended: Callable[[], None] = lambda: None,
+    ) -> None:
         self._source = source
         self._function = function
+        self._ended = ended
         self._reader = object()  # known to the source: ``self`` would keep a dropped one in a cycle
 
     def _take_turn(self) -> None:
@@ -448,6 +455,11 @@ class Mapped(DualIterator[T]):
 
     def _feed(self, read: Iterable[T]) -> Iterable[T]:
         return read
+
+    def _end(self, error: Exception | None) -> Iterable[T]:
+        if error is None:
+            self._ended()
+        return super()._end(error)
 
     def _release(self) -> None:
         self._source.interrupt()

@@ -16,6 +16,7 @@ import pytest
 from pydantic import BaseModel, field_validator
 
 import streamll
+from streamll.core.errors import ConfigurationError
 from streamll.core.events import FieldPartial
 from streamll.testing import Fault, Reply
 
@@ -90,6 +91,41 @@ def test_items_of_a_list_inside_a_field(practice):
     with streamll.stream(program)(code="…") as events:
         items = list(events.items("report", "findings", as_type=Finding))
     assert items == [Finding(**finding) for finding in FINDINGS]
+
+
+@pytest.mark.parametrize(
+    ("pointer", "says"),
+    [
+        ((), "reads a list, and this is of the type Report"),
+        (("summary",), "reads a list, and this is of the type str"),
+        (("findngs",), "Report has no member 'findngs'"),
+        (("/findings",), "Report has no member '/findings'"),
+        (("findings", "0"), "'0' is in a list, whose elements have numbers"),
+    ],
+)
+def test_items_of_what_is_no_list_are_an_error_at_the_end(practice, pointer, says):
+    practice.script({"report": {"summary": "Two.", "findings": FINDINGS}})
+    with streamll.stream(dspy.Predict(Reporting))(code="…") as events:
+        with pytest.raises(ConfigurationError, match=says):
+            list(events.items("report", *pointer))
+        assert events.result().report.summary == "Two."
+
+
+def test_items_of_what_can_be_no_list_are_refused_at_once(practice):
+    practice.script(REPLY)
+    with streamll.stream(review)(code="…") as events:
+        with pytest.raises(ConfigurationError, match="'verdict' is declared as str"):
+            events.items("verdict")
+        with pytest.raises(ConfigurationError, match="a pointer has keys and indices"):
+            events.items("findings", ("title",))  # type: ignore[arg-type]
+
+
+def test_a_list_that_may_be_missing_has_no_items_and_is_no_error(practice):
+    signature = Reporting.with_updated_fields("report", type_=dict[str, list[int] | None] | None)
+    for value in ({"other": [1]}, {"counts": None}, None):
+        practice.script({"report": value})
+        with streamll.stream(dspy.Predict(signature))(code="…") as events:
+            assert list(events.items("report", "counts")) == []
 
 
 def test_the_partial_form_has_members_that_may_be_missing(practice):

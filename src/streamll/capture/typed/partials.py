@@ -16,6 +16,7 @@ from streamll.capture.run.frames import predictors_of
 from streamll.capture.typed.claims import holds
 from streamll.capture.typed.field import is_prose
 from streamll.capture.typed.partial_form import LISTS, partial_form
+from streamll.core.errors import ConfigurationError
 from streamll.core.events import (
     CALLS,
     Event,
@@ -175,6 +176,8 @@ class ItemReader(Generic[T]):
             Any if item_type is None else item_type
         ).validate_python
         self._given: dict[str | None, _Given] = {}  # by call: several may be under way at once
+        self._has_found = False
+        self._wrong: str | None = None  # why a call's final value has no list there
 
     def read(self, event: Event) -> Sequence[T]:
         """The elements that this event completes."""
@@ -188,13 +191,22 @@ class ItemReader(Generic[T]):
         given = self._given.setdefault(event.call_id, _Given())
         return list(self._complete(partial, given))
 
+    def ended(self) -> None:
+        """Raise ``ConfigurationError`` if no call had a list there, and one could have none."""
+        if self._wrong is not None and not self._has_found:
+            where = ", ".join(map(repr, (self._field, *self._pointer)))
+            raise ConfigurationError(f"items({where}) reads a list, and {self._wrong}")
+
     def _complete(self, partial: Partial[Any], given: _Given) -> Iterator[T]:
-        items = part_of(partial.value, self._pointer)
+        items = part_of(partial.value, self._pointer, _MISSING)
         if isinstance(items, (set, frozenset)):  # the program's; it is not shown before
             items = list(items)
-        if not isinstance(items, (list, tuple)):
-            return
         is_final = partial.is_final
+        if not isinstance(items, (list, tuple)):
+            if is_final:
+                self._wrong = self._wrong or _why_no_list(partial.value, self._pointer)
+            return
+        self._has_found = True
         if is_final and not given.is_read:
             given.next = 0
         while given.next < len(items):
@@ -221,6 +233,24 @@ class ItemReader(Generic[T]):
         with contextlib.suppress(pydantic.ValidationError):
             return holds(written, item, whole=True) or holds(self._validate(written), item)
         return False
+
+
+_MISSING = object()
+
+
+def _why_no_list(value: Any, pointer: Pointer) -> str | None:
+    """Why a final value can have no list at ``pointer``; ``None`` where it merely has none."""
+    for key in pointer:
+        if isinstance(key, str) and isinstance(value, (list, tuple)):
+            return f"{key!r} is in a list, whose elements have numbers"
+        part = part_of(value, (key,), _MISSING)
+        if part is _MISSING:
+            is_open = value is None or isinstance(value, (dict, list, tuple))
+            if is_open or getattr(type(value), "model_config", {}).get("extra") == "allow":
+                return None
+            return f"{type(value).__name__} has no member {key!r}"
+        value = part
+    return None if value is None else f"this is of the type {type(value).__name__}"
 
 
 class TypedReading(DualIterator[Event]):
@@ -265,14 +295,25 @@ class TypedReading(DualIterator[Event]):
         Raises:
             UnknownFieldError: no predictor has such a field.
             AmbiguousFieldError: several predictors have it in the module that ``field`` names.
+            ConfigurationError: the field is declared as a text or a number; ``pointer`` has
+                neither keys nor indices; at the end of reading: there is no list at ``pointer``.
             StreamllError: where it is read: another reading has had it.
         """
         name, annotation = self._declared(field)
+        for key in pointer:
+            if isinstance(key, bool) or not isinstance(key, (str, int)):
+                raise ConfigurationError(f"a pointer has keys and indices, not {key!r}")
+        is_class = isinstance(annotation, type) and get_origin(annotation) is None
+        if not pointer and is_class and issubclass(annotation, (str, int, float)):
+            raise ConfigurationError(
+                f"{field!r} is declared as {annotation.__name__}, and items reads a list; partials "
+                "and tokens read other values"
+            )
         is_declared = as_type is None and not pointer
         if is_declared:
             as_type = item_type_of(annotation)
         reader: ItemReader[Any] = ItemReader(name, pointer, as_type, is_declared=is_declared)
-        return Mapped(self, reader.read)
+        return Mapped(self, reader.read, reader.ended)
 
     def _declared(self, field: str) -> tuple[str, Any]:
         """The field's qualified name, and its type."""
