@@ -378,7 +378,7 @@ class ConcurrentStreamProcessor:
 
         Raises:
             TypeError: a single question, or a mapping, in place of a list.
-        StreamllError: a stream is there twice, or has been read to its end already.
+            StreamllError: a stream is there twice, or has been read to its end already.
         """
         return gather_streams(
             questions, max_concurrent=self.max_concurrent, rate=self.rate, config=self.config
