@@ -18,6 +18,7 @@ from streamll.core.errors import (
     StreamllError,
     UnknownFieldError,
 )
+from streamll.sinks.memory import MemorySink
 from streamll.testing import Fault, RecordingSink, Reply
 
 REPLY = {"reasoning": "Light scatters.", "answer": "Because of Rayleigh scattering."}
@@ -336,6 +337,34 @@ def test_a_program_whose_predictors_are_made_later_takes_any_name(lm, practice):
         assert "".join(events.tokens("answer")) == "one"
     with streamll.stream(Later())(question="Why?") as events:
         assert "".join(events.tokens("answr")) == ""
+
+
+@pytest.mark.parametrize("asked", ["anwer", "predict.anwer"])
+@pytest.mark.parametrize("way", ["stream", "instrument"])
+def test_a_misspelt_field_of_such_a_program_is_logged_when_it_has_returned(
+    lm, practice, caplog, way, asked
+):
+    class Later(dspy.Module):
+        def __init__(self, name):
+            super().__init__()
+            self.name = name
+
+        def forward(self, question):
+            return dspy.Predict(f"question -> answer, {self.name}")(question=question)
+
+    def run(fields):
+        practice.script({"answer": "one", own: "two"})
+        if way == "instrument":
+            streamll.instrument(Later(own), fields=fields, sinks=[MemorySink()])(question="Why?")
+        else:
+            with streamll.stream(Later(own), fields=fields)(question="Why?") as events:
+                events.result()
+        return [r.getMessage() for r in caplog.records if "nothing that Later" in r.getMessage()]
+
+    own = f"of_{way}_{asked.replace('.', '_')}"  # a warning is logged once
+    assert run(["answer", own]) == []
+    [warning] = run(["answer", asked])
+    assert f"has called has the field {asked}; there were: answer, {own}" in warning
 
 
 def test_the_text_of_a_shared_field_name_must_be_asked_for_by_predictor(lm, practice):

@@ -49,12 +49,19 @@ Parallel and Evaluate would otherwise swallow a cancellation and start the next 
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 logger = logging.getLogger("streamll")
 """Where errors are reported that are not raised."""
+
+
+@functools.cache
+def warn_once(message: str) -> None:
+    """Log a warning that a process needs no second time."""
+    logger.warning("%s (logged once)", message)
 
 
 class StreamllError(Exception):

@@ -40,6 +40,10 @@ class FieldSelection:
     def wants(self, predictor: str | None, field: str) -> bool:
         return self.everything or any(_is_asked(each, predictor, field) for each in self._asked)
 
+    def missing(self, met: Iterable[tuple[str | None, str]]) -> list[str]:
+        """The names that none of these fields, each with its predictor, has."""
+        return [name for name in self._asked if not any(_is_asked(name, *each) for each in met)]
+
     def listed(self) -> list[str]:
         """The names as they were given, sorted."""
         return ["*"] if self.everything else self._asked.copy()

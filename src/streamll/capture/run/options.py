@@ -18,7 +18,7 @@ from streamll.capture.run.run import Run
 from streamll.capture.run.scope import Scope
 from streamll.capture.run.status import Statuses
 from streamll.configuration import Receiver, configuration
-from streamll.core.errors import ConfigurationError, logger
+from streamll.core.errors import ConfigurationError, warn_once
 from streamll.core.events import Event
 from streamll.guards import Guard
 from streamll.guards.checks import inside_check
@@ -120,12 +120,7 @@ def check_tools(program: Any, names: frozenset[str]) -> None:
         tools = f"{type(program).__name__} has no tool {name!r} to approve; it has {', '.join(known.values())}"
         if close:
             raise ConfigurationError(f"{tools}. Did you mean {known[close[0]]!r}?")
-        _warn_once(f"{tools}; a person is asked only where a tool of that name is called inside")
-
-
-@functools.cache
-def _warn_once(message: str) -> None:
-    logger.warning("%s", message)
+        warn_once(f"{tools}; a person is asked only where a tool of that name is called inside")
 
 
 def check_program(program: Any, taker: str) -> None:
@@ -136,9 +131,11 @@ def check_program(program: Any, taker: str) -> None:
     if isinstance(program, type):
         name = program.__name__
         raise TypeError(f"{name} is a class; give an instance of it: {name}(…)")
-    functions = (program, getattr(type(program), "forward", None), type(program).__call__)
-    if any(inspect.isgeneratorfunction(f) or inspect.isasyncgenfunction(f) for f in functions):
-        name = getattr(program, "__name__", type(program).__name__)
+    is_function = inspect.isroutine(program) or isinstance(program, functools.partial)
+    kind: Any = type(program)  # what it says of itself, its own ``__getattr__`` may make up
+    runs = program if is_function else getattr(kind, "forward", kind.__call__)
+    if inspect.isgeneratorfunction(runs) or inspect.isasyncgenfunction(runs):
+        name = getattr(runs, "__qualname__", kind.__name__)
         raise TypeError(
             f"{name} is a generator, whose call runs nothing: return the result instead"
         )

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from streamll.capture.inside_dspy import ACTIVE_COMPILES, setting
 from streamll.capture.run.fields import FieldSelection
-from streamll.capture.run.frames import ModuleNames
+from streamll.capture.run.frames import ModuleNames, output_fields
 from streamll.capture.run.logs import GuardedLogs
 from streamll.capture.run.results import guarded_result
 from streamll.capture.run.run import Run
 from streamll.capture.run.status import Statuses
 from streamll.configuration import Receiver, configuration
-from streamll.core.errors import GuardStopped, Unwind
+from streamll.core.errors import GuardStopped, Unwind, warn_once
 from streamll.core.events import Event, Identity
 from streamll.guards import Check, Guard
 from streamll.guards.checks import inside_check
@@ -72,6 +73,8 @@ class Scope:
     call_selection: FieldSelection | None = None
     """Set by ``self._streamll_stream_fields = …`` inside the call."""
     value: Any = None  # what the call returned
+    met: set[tuple[str | None, str]] = dataclasses.field(default_factory=set)
+    """The fields, with their predictors, of the calls that this scope's declaration was asked about."""
     cancelled: bool = False
     reason: BaseException | None = None
     """Why it was cancelled, if that is an error rather than the reader's leaving."""
@@ -124,6 +127,7 @@ class Scope:
         if selection is None:
             return frozenset()
         name = scope.names.predictor(predictor) if selection.qualified else None
+        scope.met.update((name, field) for field in fields)
         return frozenset(field for field in fields if selection.wants(name, field))
 
     @functools.cached_property
@@ -167,9 +171,21 @@ class Scope:
             self.value = judging.value()
         return self.value
 
+    def _warn_of_missing(self) -> None:
+        """Of a program whose predictors nobody knew before, a misspelt field can only be told now."""
+        declared = self.declared if self.call_selection is None else self.call_selection
+        missing = declared.missing(self.met.copy()) if declared is not None else ()
+        if missing and not output_fields(self.instance):
+            known = inspect.isroutine(self.instance)
+            name = self.instance.__name__ if known else type(self.instance).__name__
+            asked, had = ", ".join(missing), ", ".join(sorted({field for _, field in self.met}))
+            warn_once(f"nothing that {name} has called has the field {asked}; there were: {had}")
+
     def _take(self, value: Any) -> Any:
         """Keep the value without what guards find in it, and ask checks about the rest."""
         self.value = value
+        if self.met:
+            self._warn_of_missing()
         if not self.guards or self.parent is not None:
             return None
         self.value = guarded_result(value, _unasked(self.guards))

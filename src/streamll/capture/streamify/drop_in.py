@@ -9,7 +9,6 @@ of its own, so that paused readers cannot exhaust a shared pool.
 from __future__ import annotations
 
 import asyncio
-import functools
 import inspect
 import itertools
 import sys
@@ -39,7 +38,14 @@ from streamll.capture.streamify.listeners import (
 from streamll.capture.streamify.responses import EventTranslator, NativeValue, ReaderQueue
 from streamll.capture.streamify.send_stream import SendStream, native_value
 from streamll.configuration import configuration
-from streamll.core.errors import ConfigurationError, StreamCancelled, StreamllError, Unwind, logger
+from streamll.core.errors import (
+    ConfigurationError,
+    StreamCancelled,
+    StreamllError,
+    Unwind,
+    logger,
+    warn_once,
+)
 from streamll.core.events import Identity
 from streamll.flow.bridge import CAPACITY, NO_LOOP, Background, Bridge
 from streamll.flow.waiting import is_async_function, on_event_loop
@@ -142,7 +148,7 @@ class StreamifiedCall(Background):
             try:
                 check_without_chunks(options.targets, "redact")
             except ConfigurationError as error:
-                _warn_once(f"{error}; here these are left out")
+                warn_once(f"{error}; here these are left out")
 
     def start(self, *, on_loop: bool) -> None:
         """Begin, unless it has begun; ``on_loop``: as a task of the running loop."""
@@ -328,11 +334,6 @@ def apply_sync_streaming(async_generator: AsyncIterator[Any]) -> Generator[Any, 
     """
     warn_on_event_loop()
     return _generator(Bridge(async_generator, name="sync streaming"))
-
-
-@functools.cache
-def _warn_once(message: str) -> None:
-    logger.warning("%s (logged once)", message)
 
 
 _warned = threading.Event()
