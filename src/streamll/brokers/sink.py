@@ -165,6 +165,7 @@ class BrokerSink(BaseSink, ABC):
         self._last_error: str | None = None
         self._logged_error: str | None = None
         self._is_refused = False
+        self._has_asked = False  # somebody waits for the next attempt, not for one under way
 
     def _reset_after_fork(self) -> None:
         """In a forked child: start empty. The parent ships what it had through its own connection,
@@ -241,19 +242,18 @@ class BrokerSink(BaseSink, ABC):
 
     def gives_up(self) -> bool:
         """The broker has refused for good, as with a wrong password."""
-        return self._is_refused
+        return self._is_refused and not self._has_asked
 
     def stop(self, timeout: float = 10.0) -> bool:
         """Ship what was put before now and disconnect.
 
-        Waits up to ``timeout`` seconds for a broker that is away. One that has refused is tried
-        once more, and not waited for if it refuses again. False when not everything was shipped.
+        Tries again at once, and waits up to ``timeout`` seconds for a broker that is away, but not
+        for one that refuses this attempt. False when not everything was shipped.
         The events are kept: if the process goes on and the broker comes back, they arrive.
         """
         if self._open_runs is not None:
             self._open_runs.forget()
-        if self._is_refused:
-            self._is_refused, self._retry_at = False, 0.0
+        self._has_asked = True
         done = super().stop(timeout)
         if done and self._process == os.getpid():
             self._disconnect()
@@ -293,6 +293,9 @@ class BrokerSink(BaseSink, ABC):
             entries = self._buffer.head(SEND_BATCH_ENTRIES, SEND_BATCH_BYTES, self._is_stuck)
             if not entries:
                 return
+            if self._has_asked:
+                self._retry_at = 0.0
+                self._is_refused = self._has_asked = False  # in this order: see ``gives_up``
             try:
                 if self._transport is None or self._is_lost(self._transport):
                     self._disconnect()
@@ -363,7 +366,7 @@ class BrokerSink(BaseSink, ABC):
 
     def _retry_in(self) -> float:
         """Seconds until the broker may be tried again after a failure; 0 when it may be now."""
-        return max(self._retry_at - time.monotonic(), 0.0)
+        return 0.0 if self._has_asked else max(self._retry_at - time.monotonic(), 0.0)
 
     def _disconnect(self) -> None:
         transport, self._transport = self._transport, None

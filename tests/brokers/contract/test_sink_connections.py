@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 
 import pytest
@@ -13,6 +14,7 @@ from brokers.servers import Wire, wait_until
 from streamll.brokers import sink as broker_sink
 from streamll.brokers.rabbitmq import client as rabbitmq_client
 from streamll.brokers.rabbitmq.address import HEARTBEAT_S, Address
+from streamll.flow.retry import Backoff
 from streamll.sinks import RabbitMQSink, RedisSink
 
 
@@ -83,6 +85,32 @@ def test_an_error_inside_a_redis_transaction_is_a_failed_batch(server, client):
     client.delete("taken:refused")
     assert sink.stop(BOUND)
     assert len(read_log(server.url, "taken:refused", ends(1))) == 9
+
+
+def test_a_refusal_that_was_under_way_as_a_sink_is_stopped_is_not_the_last_word(
+    server, client, monkeypatch
+):
+    monkeypatch.setattr(broker_sink, "RETRY_BACKOFF", Backoff(base=3600, cap=3600))
+    refused, stopping = threading.Event(), threading.Event()
+
+    class Late(RedisSink):
+        def _diagnose(self, error):
+            refused.set()
+            assert stopping.wait(BOUND)
+            return super()._diagnose(error)
+
+        def gives_up(self):  # who stops it has begun to wait
+            stopping.set()
+            return super().gives_up()
+
+    client.set("late", "no stream")
+    sink = Late(server.url, stream_key="late")
+    for event in make_run("r1", "abc"):
+        sink.put(event)
+    assert refused.wait(BOUND)
+    client.delete("late")
+    assert sink.stop(BOUND)
+    assert len(read_log(server.url, "late", ends(1))) == 9
 
 
 # --- RabbitMQ -----------------------------------------------------------------------------------
