@@ -24,6 +24,16 @@ def wait_until(condition, seconds=60, what="it"):
     return value
 
 
+def wait_for_latest(client, status="ended"):
+    """Until the server of this client knows that the latest run has ended, and which run that is."""
+
+    def latest():
+        runs = client.get("/runs").json()["runs"]  # none: another process has just begun the first
+        return runs[0] if runs and runs[0]["status"] == status else None
+
+    return wait_until(latest, what=f"a run that is {status}")
+
+
 class Server:
     """``with``-less: started at once, stopped by the fixture."""
 

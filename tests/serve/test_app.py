@@ -19,7 +19,7 @@ from serve.formats.test_wire_formats import READ_VERCEL
 from serve.npm import run_node
 from serve.routes.test_openai_chat import leave_once_it_has_asked
 from serve.runs import RUNS
-from serve.serving import events_of, frames, text_of, wait_until
+from serve.serving import events_of, frames, text_of, wait_for_latest, wait_until
 from streamll.brokers.opening import open_sink
 from streamll.core.errors import ConfigurationError
 from streamll.guards import Words
@@ -314,7 +314,7 @@ def test_vercels_chat_streams_resumes_anywhere_and_stops(practice, lm, serve, lo
         assert read["errors"] == []
         assert read["message"]["parts"][-1]["text"] == WORDS * 2
         # It may have been read from the log, with the list of runs a moment behind.
-        wait_until(lambda: other.get("/runs").json()["runs"][0]["status"] == "ended")
+        wait_for_latest(other)
         assert other.get(place).status_code == 204
         with client.stream("POST", "/ai", json=asked) as response:
             coming = response.iter_text()

@@ -12,7 +12,7 @@ from profiles import THOROUGH
 from serve.formats.test_vercel import USE_CHAT
 from serve.formats.test_wire_formats import SHOWN_PARTS
 from serve.npm import ai_packages, run_node
-from serve.serving import wait_until
+from serve.serving import wait_for_latest
 from streamll.core.errors import ConfigurationError
 from streamll.serve import create_app, run_token
 from streamll.serve.routes import vercel
@@ -107,11 +107,6 @@ def texts(answer):
     return "".join(each["delta"] for each in told if each["type"] == "text-delta")
 
 
-def wait_for_the_end(client):
-    """Until this server knows that the latest run has ended: before, it may read it in the log."""
-    wait_until(lambda: client.get("/runs").json()["runs"][0]["status"] == "ended")
-
-
 @pytest.mark.parametrize("chat", ["c1", "é/50% x"])
 def test_each_program_has_chats_of_its_own(two, chat):
     here, there = two
@@ -133,11 +128,11 @@ def test_who_was_cut_gets_the_end_and_who_had_it_does_not_get_it_twice(two):
     with here.client() as client, there.client() as other:
         assert texts(client.post("/ai/qa", json=asked("c1"))) == "a"
         assert client.get("/ai/qa/c1/stream").status_code == 204
-        wait_for_the_end(other)
+        wait_for_latest(other)  # before, it may read it in the log
         assert texts(other.get("/ai/qa/c1/stream")) == "a"  # for all it knows
         assert other.get("/ai/qa/c1/stream").status_code == 204
         assert texts(other.get("/ai/qa/c1/stream?after=-1")) == "a"
-        run_id = client.get("/runs").json()["runs"][0]["run_id"]
+        run_id = wait_for_latest(client)["run_id"]
         last = client.get(f"/runs/{run_id}").json()["seq"]
         assert other.get(f"/ai/qa/c1/stream?after={last}").status_code == 204
 
@@ -147,7 +142,7 @@ def test_a_run_that_is_long_over_is_nothing_to_come_back_to(two, monkeypatch):
     here, there = two
     with here.client() as client, there.client() as other:
         client.post("/ai/qa", json=asked("c1"))
-        wait_for_the_end(other)
+        wait_for_latest(other)  # before, it may read it in the log
         assert other.get("/ai/qa/c1/stream").status_code == 204
 
 
@@ -162,7 +157,7 @@ def test_any_process_stops_the_run_of_a_chat(practice, two, monkeypatch):
             assert '"start"' in next(coming) + next(coming)
             assert other.delete("/ai/qa/c1/stream").status_code == 202
             assert '"abort"' in "".join(coming)
-        wait_until(lambda: client.get("/runs").json()["runs"][0]["status"] == "cancelled")
+        wait_for_latest(client, "cancelled")
 
 
 def test_a_version_is_the_servers_or_the_requests_and_is_kept_for_who_comes_back(
@@ -200,7 +195,9 @@ def test_every_door_asks_for_the_token(practice, lm, serve, log):
     with server.client() as client:
         started = client.post("/ai/qa", json=asked("c1"), headers=key)
         assert texts(started) == "a"
-        run = client.get("/runs", headers=key).json()["runs"][0]["run_id"]
+        client.headers.update(key)
+        run = wait_for_latest(client)["run_id"]
+        client.headers.pop("authorization")
         for headers in ({}, {"authorization": f"Bearer {run_token('s', run)}"}):
             doors = [
                 client.post("/ai/qa", json=asked("c1"), headers=headers),

@@ -11,6 +11,7 @@ from profiles import THOROUGH
 from viewer.conftest import shown_text, wait_read, wait_text, wait_until
 
 import streamll
+from serve.serving import wait_for_latest
 from streamll.core.events import (
     FieldEnd,
     FieldStart,
@@ -591,7 +592,7 @@ def test_a_finished_run_opens_at_its_top_and_space_plays_it(site, practice, open
     server = site(Thrice())
     start(server, question="?")
     with server.client() as client:
-        wait_until(lambda: client.get("/runs").json()["runs"][0]["status"] == "ended")
+        wait_for_latest(client)
     page = open_page(server.url)
     ended(page)
     page.keyboard.press("Escape")
