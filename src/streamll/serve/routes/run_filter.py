@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from starlette.requests import Request
 
@@ -25,8 +26,9 @@ def run_filter_in(request: Request) -> tuple[RunFilter, int]:
     text = query.get("q", "")
     if len(text) > SEARCH_CHARACTERS:
         raise HTTPRefusal(400, f"q is a text of at most {SEARCH_CHARACTERS} characters")
-    limit = query.get("limit", str(LISTED_RUNS))
-    if not (limit.isdecimal() and 0 < int(limit[:9]) <= LISTED_RUNS):
+    text_of_limit = query.get("limit", str(LISTED_RUNS)).lstrip("0")
+    limit = int(text_of_limit) if re.fullmatch("[0-9]{1,9}", text_of_limit) else 0
+    if not 0 < limit <= LISTED_RUNS:
         raise HTTPRefusal(400, f"limit is a number from 1 to {LISTED_RUNS}")
     context = {
         name.removeprefix(_CONTEXT): value
@@ -43,7 +45,7 @@ def run_filter_in(request: Request) -> tuple[RunFilter, int]:
         until=_time_in(request, "until", math.inf),
         words=tuple(text.casefold().split()),
     )
-    return wanted, int(limit)
+    return wanted, limit
 
 
 def _time_in(request: Request, name: str, default: float) -> float:
