@@ -124,11 +124,14 @@ def test_what_cannot_be_started_is_refused_with_the_reason(lm, serve, log, qa):
 
 def test_a_reader_that_leaves_does_not_stop_the_run_unless_it_asks_to(practice, lm, serve, log, qa):
     practice.pace = 0.01
-    # The second one does not end by itself before its reader has left.
-    practice.script({"answer": WORDS}, Reply({"answer": WORDS}, hold_after=20))
+    # The last one does not end by itself before its reader has left.
+    stays = ("", "?stop_on_leave=False", "?stop_on_leave=no")
+    practice.script(*[{"answer": WORDS}] * len(stays), Reply({"answer": WORDS}, hold_after=20))
     with serve(create_app(qa, log=log)).client() as client:
-        for query, status in (("", "ended"), ("?stop_on_leave=1", "cancelled")):
+        for query in (*stays, "?stop_on_leave=True"):
+            status = "ended" if query in stays else "cancelled"
             run = started(client)
+            assert client.get(run["events"] + "?stop_on_leave=perhaps").status_code == 400
             with client.stream("GET", run["events"] + query) as response:
                 next(f for f in frames(response) if f.event["event_type"] == "token")
             wait_until(lambda run=run: status_of(client, run) != "running")
@@ -316,6 +319,7 @@ def test_vercels_chat_streams_resumes_anywhere_and_stops(practice, lm, serve, lo
         # It may have been read from the log, with the list of runs a moment behind.
         wait_for_latest(other)
         assert other.get(place).status_code == 204
+        assert other.delete(place).json()["status"] == "over"
         with client.stream("POST", "/ai", json=asked) as response:
             coming = response.iter_text()
             body = ""
@@ -410,6 +414,17 @@ def test_a_websocket_reads_resumes_and_cancels(practice, lm, serve, log, qa):
             socket.send('{"type": "cancel"}')
             events = [json.loads(message) for message in socket]
         assert events[-1]["event_type"] == "run.cancelled"
+
+
+def test_a_websocket_that_is_left_stops_the_run_if_it_asks_to(practice, lm, serve, log, qa):
+    practice.script(Reply({"answer": WORDS}, hold_after=20))
+    server = serve(create_app(qa, log=log))
+    with server.client() as client:
+        run = started(client)
+        address = f"ws://127.0.0.1:{server.port}{run['websocket']}?stop_on_leave=1"
+        with connect(address) as socket:
+            socket.recv(timeout=60)
+        wait_until(lambda: status_of(client, run) == "cancelled")
 
 
 # --- operations ---------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from streamll.core.errors import InvalidInputs, logger
 from streamll.core.positions import AFTER_EVERYTHING, Position
@@ -33,7 +33,7 @@ from streamll.serve.web.requests import HTTPRefusal, InvalidRequest
 
 async def run(service: Service, request: Request) -> Response:
     asked = await _asked(service, request)
-    program = _program(service, request)
+    program, stops = _program(service, request), requests.flag_in(request, "stop_on_leave")
     if asked.resume:
         return await _go_on(service, request, asked, asked.resume, program)
     inputs, unused = _inputs(program, asked)
@@ -50,7 +50,7 @@ async def run(service: Service, request: Request) -> Response:
     return service.respond(
         Position(run_id),
         make_format("agui", _interrupting(options)),
-        stop_on_leave=requests.flag_in(request, "stop_on_leave"),
+        stop_on_leave=stops,
         can_return=False,
     )
 
@@ -99,11 +99,7 @@ async def connect(service: Service, request: Request) -> Response:
 async def stop(service: Service, request: Request) -> Response:
     query = request.query_params
     kept = await _run_of(service, request, query.get("threadId"), query.get("runId"))
-    run_id = str(kept["run_id"])
-    await service.rights.check(request.state.permit, run_id, "stop")
-    if not await service.runner.has_more(Position(run_id, AFTER_EVERYTHING)):
-        return JSONResponse({"run_id": run_id, "status": "over"})
-    return await service.cancel(request.state.permit, run_id)
+    return await service.stop(request.state.permit, str(kept["run_id"]))
 
 
 async def _asked(service: Service, request: Request) -> RunAgentInput:

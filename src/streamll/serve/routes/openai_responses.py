@@ -32,7 +32,7 @@ from streamll.serve.routes.inputs import inputs_from
 from streamll.serve.routes.openai import CLIENT_CLOSED_REQUEST, collected, program_of
 from streamll.serve.routes.service import Service
 from streamll.serve.web import requests, sealing
-from streamll.serve.web.requests import HTTPRefusal
+from streamll.serve.web.requests import HTTPRefusal, flag_in
 
 KEPT = "server.response"
 APPEARS_S = 0.5
@@ -114,13 +114,13 @@ async def retrieve(service: Service, request: Request) -> Response:
     for name in ("include", "include[]"):
         if query.get(name):
             raise HTTPRefusal(400, f"{name} is not supported: leave it out", param="include")
-    streams = _flag(query.get("stream"), "stream")
+    streams = flag_in(request, "stream")
     after = query.get("starting_after")
     if after is not None and not (after.isdecimal() and len(after) <= MAX_DIGITS):
         raise HTTPRefusal(400, "starting_after is the number of an event", param="starting_after")
     if after is not None and not streams:
         raise HTTPRefusal(400, "starting_after needs stream=true", param="starting_after")
-    obfuscation = _flag(query.get("include_obfuscation"), "include_obfuscation")
+    obfuscation = flag_in(request, "include_obfuscation")
     if not streams:
         return JSONResponse((await _look(service, kept)).response())
     service.check_readers()
@@ -134,7 +134,7 @@ async def cancel(service: Service, request: Request) -> Response:
     kept = await _kept(service, request.path_params["response_id"])
     form = await _look(service, kept)
     if form.end is None:
-        await service.cancel(request.state.permit, kept.run_id)
+        await service.stop(request.state.permit, kept.run_id)
         form = await _ended(service, kept)
     return JSONResponse(form.response())
 
@@ -252,9 +252,3 @@ def _check_size(service: Service, conversation: list[Any]) -> None:
             param="previous_response_id",
             code="context_length_exceeded",
         )
-
-
-def _flag(value: str | None, name: str) -> bool:
-    if value not in {None, "", "true", "false", "1", "0"}:
-        raise HTTPRefusal(400, f"{name} is true or false", param=name)
-    return value in {"true", "1"}

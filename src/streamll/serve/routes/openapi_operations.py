@@ -78,6 +78,7 @@ FORMATS: Mapping[str, Schema] = {
     "reply": {**TEXT, "description": "The field that chat formats give as text."},
     "compact": {**FLAG, "description": "The native format's compact form: see docs/wire.md."},
 }
+_LEAVES: Schema = {**FLAG, "description": "Cancel it when I leave."}
 CHAT_MESSAGE = record({"role": TEXT, "content": {"type": ["string", "array", "null"]}}, "role")
 
 SCHEMAS: dict[str, Schema] = {
@@ -412,14 +413,14 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "GET /runs/{run_id}/events": Operation(
         summary="A run's events, live",
-        query={**FORMATS, "stop_on_leave": {**FLAG, "description": "Cancel it when I leave."}},
+        query={**FORMATS, "stop_on_leave": _LEAVES},
         also=(EVENTS,),
         errors=(400, 404, 503),
         description="Server-sent events; `Last-Event-ID` resumes. 204: there are no more.",
     ),
     "GET /runs/{run_id}/ws": Operation(
         summary="A run's events over a WebSocket",
-        query=FORMATS,
+        query={**FORMATS, "stop_on_leave": _LEAVES},
         status=101,
         description='One event a message; `{"type": "cancel"}` from the client cancels the run.',
     ),

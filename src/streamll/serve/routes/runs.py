@@ -10,7 +10,6 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.websockets import WebSocket
 
 from streamll.core.errors import ConfigurationError, RunUnavailable
-from streamll.core.positions import AFTER_EVERYTHING, Position
 from streamll.serve.formats import OutputFormat, RenderOptions, make_format
 from streamll.serve.inputs.schemas import described
 from streamll.serve.log.index import snapshot
@@ -99,11 +98,7 @@ async def look(service: Service, request: Request) -> Response:
 
 
 async def cancel(service: Service, request: Request) -> Response:
-    run_id = request.path_params["run_id"]
-    await service.rights.check(request.state.permit, run_id, "stop")
-    if not await service.runner.has_more(Position(run_id, AFTER_EVERYTHING)):
-        return JSONResponse({"run_id": run_id, "status": "over"})
-    return await service.cancel(request.state.permit, run_id)
+    return await service.stop(request.state.permit, request.path_params["run_id"])
 
 
 async def events(service: Service, request: Request) -> Response:
@@ -123,6 +118,7 @@ async def socket(service: Service, websocket: WebSocket) -> None:
         may_stop = await service.rights.may(permit, run_id, "stop")
         service.check_readers()
         position, form = position_in(websocket, run_id), _form_in(websocket)
+        stops = await service.stops_on_leave(websocket, run_id)
         more = await runner.has_more(position)
     except (HTTPRefusal, RunUnavailable) as error:
         if error.status == UNAVAILABLE:
@@ -140,7 +136,7 @@ async def socket(service: Service, websocket: WebSocket) -> None:
         stream_of_log(service.run_log, position, RunWriter(form, frames=False)),
         (lambda: runner.cancel(run_id)) if may_stop else (lambda: None),
         service.limits,
-        service.reader(can_return=True),
+        service.reader(can_return=True, leave=service.leaving(run_id, form) if stops else None),
         answer=functools.partial(give_message, service, permit, run_id),
     )
 

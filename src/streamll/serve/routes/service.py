@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
 from streamll.core.errors import RunUnavailable, StreamllError, logger
-from streamll.core.positions import Position
+from streamll.core.positions import AFTER_EVERYTHING, Position
 from streamll.serve.formats import OutputFormat
 from streamll.serve.log.frames import HEADERS
 from streamll.serve.log.index import brief
@@ -158,7 +158,7 @@ class Service:
 
     @contextlib.contextmanager
     def reader(
-        self, *, can_return: bool, leave: Callable[[], None] = lambda: None
+        self, *, can_return: bool, leave: Callable[[], None] | None = None
     ) -> Iterator[None]:
         """Count this task as one that sends to a reader.
 
@@ -176,7 +176,8 @@ class Service:
             yield
         finally:
             del self.readers[task]
-            if not (can_return and self.draining):  # who was sent away has not left
+            was_sent_away = can_return and self.draining
+            if leave is not None and not was_sent_away:
                 leave()
 
     def respond(
@@ -194,12 +195,7 @@ class Service:
             body = sse_of_log(self.run_log, position, RunWriter(form, frames=True))
             return body if sent is None else _then(body, sent)
 
-        def leave() -> None:
-            run_id, runner = position.run_id, self.runner
-            under_way = run_id in runner.running or self.run_log.index.is_under_way(run_id)
-            if stop_on_leave and under_way and not form.left:
-                runner.cancel(run_id)  # whichever process runs it
-
+        leave = self.leaving(position.run_id, form) if stop_on_leave else None
         return StreamingBody(
             chunks,
             {**HEADERS, **form.headers, "x-streamll-run": position.run_id},
@@ -207,18 +203,30 @@ class Service:
             self.reader(can_return=can_return, leave=leave),
         )
 
+    def leaving(self, run_id: str, form: OutputFormat) -> Callable[[], None]:
+        """What stops the run as a reader leaves that has asked for it."""
+
+        def leave() -> None:
+            under_way = run_id in self.runner.running or self.run_log.index.is_under_way(run_id)
+            if under_way and not form.left:
+                self.runner.cancel(run_id)  # whichever process runs it
+
+        return leave
+
     async def stops_on_leave(self, request: HTTPConnection, run_id: str) -> bool:
-        """Whether the run is to be stopped when this reader leaves; ``HTTPRefusal`` (403) if this
-        person may not stop it.
+        """Whether the run is to be stopped when this reader leaves; ``HTTPRefusal`` if that is
+        unclear (400), or this person may not stop it (403).
         """
         if not flag_in(request, "stop_on_leave"):
             return False
         await self.rights.check(request.state.permit, run_id, "stop")
         return True
 
-    async def cancel(self, permit: Permit, run_id: str) -> Response:
-        """Stop a run, and say so; ``HTTPRefusal`` (403) where that is not permitted."""
+    async def stop(self, permit: Permit, run_id: str) -> Response:
+        """Stop a run, or say that it is over; ``HTTPRefusal`` (403) where that is not permitted."""
         await self.rights.check(permit, run_id, "stop")
+        if not await self.runner.has_more(Position(run_id, AFTER_EVERYTHING)):
+            return JSONResponse({"run_id": run_id, "status": "over"})
         self.runner.cancel(run_id)
         return JSONResponse({"run_id": run_id, "status": "cancelling"}, 202)
 

@@ -97,7 +97,7 @@ async def stop(service: Service, request: Request) -> Response:
     found = await _run_of(service, request)
     if found is None:
         raise HTTPRefusal(404, "this chat has no run")
-    return await service.cancel(request.state.permit, found.run_id)
+    return await service.stop(request.state.permit, found.run_id)
 
 
 def _place(service: Service, request: Request) -> tuple[str | None, str]:

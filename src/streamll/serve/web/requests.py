@@ -25,6 +25,8 @@ MAX_ID_CHARACTERS = 200
 """Of a chat or thread, whose id the client chooses."""
 AUTH_S = 10.0
 """How long an ``auth`` function may take."""
+ON, OFF = frozenset({"1", "true", "yes", "on"}), frozenset({"", "0", "false", "no", "off"})
+"""What flags of queries are, in capitals as well: ``requests`` sends ``True`` and ``False``."""
 RETRY_LATER = frozenset({429, 503})
 
 
@@ -168,8 +170,11 @@ async def _answer(auth: Auth, connection: HTTPConnection) -> Any:
 
 
 def flag_in(connection: HTTPConnection, name: str) -> bool:
-    """Whether the query asks for it: ``?name=1``."""
-    return connection.query_params.get(name, "") not in {"", "0", "false"}
+    """Whether the query asks for it: ``?name=1``; ``HTTPRefusal`` (400) if that is unclear."""
+    value = connection.query_params.get(name, "").lower()
+    if value not in ON | OFF:
+        raise HTTPRefusal(400, f"{name} is true or false", param=name)
+    return value in ON
 
 
 def position_in(connection: HTTPConnection, run_id: str) -> Position:
