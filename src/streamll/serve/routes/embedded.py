@@ -100,10 +100,12 @@ def sse_response(
     Raises:
         UnknownFieldError: a field name, ``reply``, or a guard's field, that no predictor has.
         ConfigurationError: an unknown format, a name that a context cannot have, ``smooth`` with a
-            log, ``compact`` with another format than the native one, or what is no guard.
+            log, ``compact`` with another format than the native one, a ``heartbeat`` that is no number
+            greater than 0, or what is no guard.
     """
     given = {**(inputs or {}), **program_inputs}
     _check_smooth(smooth, log)
+    limits = Limits(heartbeat_seconds=heartbeat)
     try:
         own = OwnRoute(
             program, format, fields, reply, given, context, request_body, compact, guards
@@ -127,7 +129,6 @@ def sse_response(
             return Response(status_code=204)
         return streams.sse_of_log(runner.run_log, position, writer)
 
-    limits = Limits(heartbeat_seconds=heartbeat)
     headers = {**HEADERS, **own.form.headers}
     return responses.StreamingBody(open_body, headers, limits, stop=own.stop)
 

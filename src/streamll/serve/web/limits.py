@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+from streamll.core.errors import ConfigurationError
+
+MAY_BE_ZERO = frozenset({"runs", "readers", "body_bytes", "drain_seconds", "away_seconds"})
+
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of one server process. What exceeds them is refused with a status that says so.
@@ -21,6 +25,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         lost_seconds: silence after which a run counts as failed if no process reports that it
             runs it.
         away_seconds: how long the log may be away before its readers' streams end with an error.
+
+    Raises:
+        ConfigurationError: a limit that is no number, below 0, or a time of 0 seconds that must pass.
     """
 
     body_bytes: int = 1_000_000
@@ -32,3 +39,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     drain_seconds: float = 30.0
     lost_seconds: float = 60.0
     away_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name, value in msgspec.structs.asdict(self).items():
+            kinds = (int, float) if name.endswith("_seconds") else (int,)
+            is_number = isinstance(value, kinds) and not isinstance(value, bool)
+            if not is_number or not (value > 0 or (value == 0 and name in MAY_BE_ZERO)):
+                what = "at least 0" if name in MAY_BE_ZERO else "greater than 0"
+                what = f"a number {what}" if float in kinds else f"a whole number {what}"
+                raise ConfigurationError(f"{name} must be {what}, not {value!r}")
