@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import math
 import os
 import socket
 import sys
@@ -16,6 +17,7 @@ import warm
 import websockets
 import websockets.sync.client as ws
 
+import streamll
 from serve.runs import RUNS
 from serve.serving import events_of, frames, text_of, wait_until
 from streamll.brokers.opening import open_sink
@@ -354,3 +356,33 @@ def test_errors_of_the_program_do_not_show_their_messages(practice, lm, serve, l
             body = "".join(frame.data for frame in frames(response))
         assert "ValueError" in body
         assert "hunter2" not in body + client.get(run["url"]).text
+
+
+def test_limits_that_cannot_work_are_refused():
+    Limits(runs=0, readers=0, drain_seconds=0, lost_seconds=math.inf, heartbeat_seconds=1)
+    for wrong in (
+        {"heartbeat_seconds": 0},
+        {"heartbeat_seconds": None},
+        {"stall_seconds": "5"},
+        {"lost_seconds": -5},
+        {"away_seconds": math.nan},
+        {"runs": "5"},
+        {"readers": 1.5},
+        {"body_bytes": -1},
+    ):
+        with pytest.raises(ConfigurationError, match=f"{next(iter(wrong))} must be a"):
+            Limits(**wrong)
+    for heartbeat in (0, None, "5"):
+        with pytest.raises(ConfigurationError, match="heartbeat_seconds"):
+            streamll.sse_response(str, heartbeat=heartbeat)
+
+
+def test_origins_and_hosts_are_texts_that_can_match():
+    access = Access(origins="https://app.example.com", hosts="LOCALHOST")
+    assert (access.origins, access.hosts) == ({"https://app.example.com"}, {"localhost"})
+    Access(origins=["*", "null", "capacitor://localhost"], hosts=["::1", "[::1]", "my_host", "*"])
+    for hosts in (["localhost:8000"], ["http://localhost"]):
+        with pytest.raises(ConfigurationError, match=r"no port: hosts=\['localhost'\]"):
+            Access(hosts=hosts)
+    with pytest.raises(ConfigurationError, match="https://app.example.com"):
+        Access(origins=["app.example.com"])

@@ -65,6 +65,9 @@ class Access:
         origins: origins whose pages may call, besides the server's own.
         hosts: the server's host names; by default any if tokens are needed, else this machine's.
         auth: says who else may do what.
+
+    Raises:
+        ConfigurationError: a short token, a host with a scheme or port, an origin without a scheme.
     """
 
     def __init__(
@@ -79,12 +82,11 @@ class Access:
         if auth is not None and not callable(auth):
             raise ConfigurationError(f"auth is a function of a request, not {auth!r}")
         self.auth = auth
-        given = (tokens,) if isinstance(tokens, str) else tokens
-        self._tokens = tuple(token.encode() for token in given)
+        self._tokens = tuple(token.encode() for token in _several(tokens))
         if any(len(token) < MIN_TOKEN_CHARACTERS for token in self._tokens):
             raise ConfigurationError(f"a token needs at least {MIN_TOKEN_CHARACTERS} characters")
-        self.origins = frozenset(origin.rstrip("/").lower() for origin in origins)
-        self.hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
+        self.origins = frozenset(map(_origin, _several(origins)))
+        self.hosts = None if hosts is None else frozenset(map(_host, _several(hosts)))
         if secret is None and self._tokens:
             secret = hashlib.sha256(b"streamll\0" + b"\0".join(sorted(self._tokens))).digest()
         self._secret = secret or secrets.token_bytes(32)
@@ -140,6 +142,30 @@ class Access:
         if given in self.origins or "*" in self.origins:
             return True
         return _is_plain(origin) and urlsplit(given).netloc == (host or "").lower() != ""
+
+
+def _several(given: Iterable[str]) -> Iterable[str]:
+    return (given,) if isinstance(given, str) else given
+
+
+def _origin(text: str) -> str:
+    """As browsers send it, which is never without a scheme; ``*`` is any, ``null`` a file's."""
+    if "://" not in text and text not in {"*", "null"}:
+        raise ConfigurationError(
+            f"an origin has a scheme: origins=['https://{text}'], not {text!r}"
+        )
+    return text.rstrip("/").lower()
+
+
+def _host(text: str) -> str:
+    """A name or an address, with which names of requests are compared."""
+    bare = text.removeprefix("[").removesuffix("]")
+    name = urlsplit(text if "://" in text else f"//{text}").hostname if _is_plain(text) else None
+    if name and ":" not in name and name != bare.lower():
+        raise ConfigurationError(
+            f"a host has no scheme and no port: hosts=[{name!r}], not {text!r}"
+        )
+    return bare.lower()
 
 
 def _is_plain(text: str | None) -> bool:
