@@ -122,6 +122,26 @@ def test_what_cannot_be_started_is_refused_with_the_reason(lm, serve, log, qa):
         create_app(Blocking)
 
 
+def test_a_misspelt_key_starts_nothing(lm, serve, log):
+    asked = []
+    with serve(
+        create_app({"g": lambda question="default": asked.append(question)}, log=log)
+    ).client() as client:
+        for body, told in (
+            ({"input": {"question": "mine"}}, "did you mean inputs?"),
+            ({"programm": "g", "inputs": {"question": "mine"}}, "did you mean program?"),
+            ({"stuff": 1}, "there are context, inputs, program"),
+        ):
+            answer = client.post("/runs", json=body)
+            assert answer.status_code == 400
+            assert told in answer.json()["error"]
+        posted = {"messages": [{"role": "user", "parts": [{"type": "text", "text": "q"}]}]}
+        answer = client.post("/ai/g", json={**posted, "answers": ["x"]})
+        assert answer.status_code == 400
+        assert answer.json()["problems"][0]["place"] == "answers"
+    assert asked == []
+
+
 def test_a_reader_that_leaves_does_not_stop_the_run_unless_it_asks_to(practice, lm, serve, log, qa):
     practice.pace = 0.01
     # The last one does not end by itself before its reader has left.

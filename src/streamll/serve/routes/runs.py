@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from difflib import get_close_matches
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -14,6 +15,7 @@ from streamll.serve.formats import OutputFormat, RenderOptions, make_format
 from streamll.serve.inputs.schemas import described
 from streamll.serve.log.index import snapshot
 from streamll.serve.log.streams import RunWriter, stream_of_log
+from streamll.serve.programs import Served
 from streamll.serve.report import report_html
 from streamll.serve.routes.answers import give_message
 from streamll.serve.routes.inputs import inputs_in
@@ -40,8 +42,8 @@ async def start(service: Service, request: Request) -> Response:
     if not isinstance(inputs, dict) or not isinstance(context, (dict, type(None))):
         raise HTTPRefusal(400, "inputs and context are objects")
     program = service.program(body.get("program"))
-    for name in {field.name for field in program.takes.inputs} & body.keys() - KEYS:
-        raise HTTPRefusal(400, f'{name!r} is an input: write {{"inputs": {{"{name}": …}}}}')
+    for name in sorted(body.keys() - KEYS):
+        raise HTTPRefusal(400, _unknown(name, program), param=name)
     permit = request.state.permit
     run_id = await service.start(permit, program, inputs_in(program, inputs), context=context)
     path = f"{request.scope.get('root_path', '')}/runs/{run_id}"
@@ -139,6 +141,14 @@ async def socket(service: Service, websocket: WebSocket) -> None:
         service.reader(can_return=True, leave=service.leaving(run_id, form) if stops else None),
         answer=functools.partial(give_message, service, permit, run_id),
     )
+
+
+def _unknown(name: str, program: Served) -> str:
+    if any(name == field.name for field in program.takes.inputs):
+        return f'{name!r} is an input: write {{"inputs": {{"{name}": …}}}}'
+    close = get_close_matches(name, KEYS, n=1)
+    meant = f": did you mean {close[0]}?" if close else f"; there are {', '.join(sorted(KEYS))}"
+    return f"there is no {name[:100]!r} here{meant}"
 
 
 def _form_in(connection: HTTPConnection) -> OutputFormat:

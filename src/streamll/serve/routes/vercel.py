@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
+from streamll.core.errors import InvalidInputs
 from streamll.core.events import Answer
 from streamll.core.positions import Position
 from streamll.serve.formats import RenderOptions, make_format
@@ -52,7 +53,10 @@ async def start(service: Service, request: Request) -> Response:
     named = request.path_params.get("program") or request.query_params.get("program")
     program = service.program(named or body.get("program"))
     form = VERCEL_NAMES[_version_in(request, body.get(AI_VERSION)) or service.ai_version]
-    answers = wire.answers_in(body)
+    try:
+        answers = wire.answers_in(body)
+    except InvalidInputs as error:
+        raise requests.InvalidRequest(error) from None
     if answers:
         given = await give_all(service, request.state.permit, answers)
         seq = wire.reached_in(body)

@@ -12,6 +12,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from streamll.core.errors import InvalidInputs
+from streamll.core.problems import Problem
 from streamll.serve.inputs.messages import (
     Attachment,
     FieldValue,
@@ -48,9 +50,12 @@ def answers_in(body: dict[str, Any]) -> dict[str, Any]:
     """What the person has answered since the last request, by the client's ids of questions.
 
     Responses to approvals are in the last message, if it is the assistant's; ``answers`` of the body, an
-    object, has others, and arguments to change.
+    object, has others, and arguments to change; ``InvalidInputs`` where that is none.
     """
-    own = body.get("answers")
+    own = body.get("answers") or {}
+    if not isinstance(own, dict):
+        what = "must be an object: answers, by the questions' ids"
+        raise InvalidInputs([Problem("answers", what)])
     messages = body.get("messages")
     last = messages[-1] if isinstance(messages, list) and messages else None
     parts = last.get("parts") if isinstance(last, dict) and last.get("role") == "assistant" else ()
@@ -62,7 +67,7 @@ def answers_in(body: dict[str, Any]) -> dict[str, Any]:
                 reason = said.get("reason")
                 because = {"reason": reason} if isinstance(reason, str) else {}
                 answers[said["id"]] = {"allow": said.get("approved"), **because}
-    return {**answers, **own} if isinstance(own, dict) else answers
+    return {**answers, **own}
 
 
 def reached_in(body: dict[str, Any]) -> int | None:
