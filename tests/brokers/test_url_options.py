@@ -159,6 +159,8 @@ def test_an_argument_that_cannot_work_is_refused():
         lambda: RedisSink("redis://h", ttl=0),
         lambda: RabbitMQSink("amqp://h", max_bytes=0),
         lambda: SQLiteSink("x.db", keep_seconds=0),
+        lambda: SQLiteSink("x.db", max_entry_bytes=0),
+        lambda: SQLiteSink("x.db", max_buffer_bytes=-1),
     ):
         with pytest.raises(ConfigurationError, match="must be"):
             make()

@@ -18,7 +18,7 @@ from patience import Stopwatch
 from brokers.sample_runs import BOUND, check_order, collect, ends, make_run
 from brokers.servers import wait_until
 from streamll.consumer import EventConsumer
-from streamll.core.errors import BrokerError
+from streamll.core.errors import BrokerError, ConfigurationError
 from streamll.core.events import Status, StreamllEvent
 from streamll.core.wire import decode, encode
 from streamll.sinks import open_sink
@@ -402,3 +402,25 @@ def test_leaving_the_loop_disconnects(url, how):
         await until(lambda: asyncio.all_tasks() == before)
 
     asyncio.run(asyncio.wait_for(main(), BOUND))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"claim_after": 0},
+        {"claim_after": float("nan")},
+        {"max_deliveries": -1},
+        {"retry_delay": float("nan")},
+        {"start": ("r", -5)},
+        {"start": ("r", 2.7)},
+        {"start": ("r", "x")},
+    ],
+)
+def test_an_option_out_of_range_is_refused(url, options):
+    with pytest.raises(ConfigurationError):
+        EventConsumer(url, **options)
+
+
+def test_a_handler_of_no_types_is_refused(url):
+    with pytest.raises(ConfigurationError, match="name a type"):
+        EventConsumer(url).on([], print)

@@ -116,7 +116,7 @@ class BrokerSink(BaseSink, ABC):
         max_entry_bytes: a larger event is dropped; readers get a ``stream.gap`` instead.
 
     Raises:
-        ConfigurationError: a size below 1, or a negative interval.
+        ConfigurationError: a size below 1 (``max_buffer_bytes``: 0), or a negative interval.
     """
 
     local = False
@@ -141,6 +141,10 @@ class BrokerSink(BaseSink, ABC):
     ) -> None:
         if not batch_size >= 1 or not buffer_size >= 1:
             raise ConfigurationError("buffer_size and batch_size must be at least 1")
+        if not max_entry_bytes >= 1 or not max_buffer_bytes >= 0:
+            raise ConfigurationError(
+                "max_entry_bytes must be at least 1, and max_buffer_bytes not negative"
+            )
         if not flush_interval >= 0:
             raise ConfigurationError("flush_interval (seconds) must not be negative")
         super().__init__(buffer_size=buffer_size, overflow=overflow)

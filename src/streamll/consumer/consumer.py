@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import functools
 import math
+import operator
 import os
 import signal
 import socket
@@ -130,6 +131,8 @@ class EventConsumer:
             )
         if not concurrency >= 1 or not prefetch >= 1:
             raise ConfigurationError("concurrency and prefetch must be at least 1")
+        if not claim_after > 0 or max_deliveries < 0:
+            raise ConfigurationError("claim_after must be above 0, and max_deliveries not negative")
         self._position = _run_position(start)
         if self._position is not None and group is not None:
             raise ConfigurationError("a group reads a log, not one run: leave out group or start")
@@ -472,7 +475,15 @@ def _run_position(start: Start) -> Position | None:
         raise ConfigurationError(
             f'start is "new", "beginning", a cursor or (run_id, seq), not {start!r}'
         )
-    return Position(start[0], int(start[1]), *start[2:])
+    given: Any = start[1]
+    try:
+        seq = int(given) if isinstance(given, str) else operator.index(given)
+    except (TypeError, ValueError):
+        seq = -2
+    if seq < -1:
+        what = f"the seq of start=(run_id, seq) is a whole number from -1, not {given!r}"
+        raise ConfigurationError(what)
+    return Position(start[0], seq, *start[2:])
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from concurrent.futures import Executor
 from typing import Any, Generic, TypeVar
 
 from streamll.consumer.session import ConsumerStatistics
-from streamll.core.errors import logger
+from streamll.core.errors import ConfigurationError, logger
 from streamll.core.events import Event
 from streamll.core.wire import as_read
 from streamll.flow.retry import Backoff
@@ -29,12 +29,18 @@ _MISSING = object()
 
 
 class EventFilter:
-    """Event types (globs such as ``tool.*``) and values that an event must have."""
+    """Event types (globs such as ``tool.*``) and values that an event must have.
+
+    Raises:
+        ConfigurationError: no types.
+    """
 
     def __init__(
         self, types: str | Sequence[str] = "*", where: Mapping[str, Any] | None = None
     ) -> None:
-        patterns = [types] if isinstance(types, str) else types
+        patterns = [types] if isinstance(types, str) else list(types)
+        if not patterns:  # which would match every type
+            raise ConfigurationError("on([]) would never be called: name a type, or '*' for all")
         pattern = re.compile("|".join(map(fnmatch.translate, patterns)))
         self._matches = functools.cache(pattern.match)
         self._where = {  # as the program may have set it, and as the log then has it
