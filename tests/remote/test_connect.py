@@ -448,6 +448,8 @@ def test_what_a_server_refuses(practice, lm, server, secured):
     assert {problem.place for problem in invalid.value.problems} >= {"inputs.question"}
     with pytest.raises(errors.ConfigurationError, match="there are qa, typed"):
         list(connect(server.url).start("other", question="q"))
+    with pytest.raises(errors.ConfigurationError, match="at most 1000000 bytes"):
+        list(connect(server.url).start("qa", question="q" * 1_000_000))
     with pytest.raises(errors.TokenRefused, match="pass a valid token="):
         list(connect(secured.url, token="wrong").start(question="q"))
     practice.script({"answer": WORDS})

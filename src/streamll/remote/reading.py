@@ -46,6 +46,11 @@ CANCEL_S = 5.0
 """How long a reader that leaves waits for its request to stop the run."""
 
 
+LATER = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
+OF_SERVERS = frozenset({400, 404, 413, 415, 421})
+"""What a server of streamll refuses, and would again: its ``error`` says why."""
+
+
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """What is read, and from where. Without ``run_id`` the run is started with ``body`` first."""
 
@@ -255,7 +260,7 @@ class Reading:
         with contextlib.suppress(ValueError):
             told = told if not isinstance(found := json.loads(response.content), dict) else found
         message = str(told.get("error", "")) or f"status {status}"
-        if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        if status in LATER or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             later = response.headers.get("retry-after", "")
             raise _Broken(f"{status}: {message}", float(later) if later.isdecimal() else None)
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
@@ -265,7 +270,7 @@ class Reading:
             raise InvalidInputs([Problem(each["place"], each["message"]) for each in problems])
         if status == HTTPStatus.NOT_FOUND and not starting:
             raise NoSuchRun(f"{url}: {message}")
-        if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND):
+        if status in OF_SERVERS:
             raise ConfigurationError(f"{url}: {message}")
         raise RunUnavailable(f"{url} answers {status}, which is no streamll server's: {message}")
 
