@@ -47,7 +47,7 @@ class StreamingChat:
     async def chat(self, user_input: str, show_stats: bool = True) -> str:
         """Send ``user_input``; print the reply as it comes, and return it.
 
-        With ``show_stats`` a line about it follows: tokens, times, tokens per second.
+        With ``show_stats`` a line about it follows: chunks, time to the first token, and in all.
         """
         async with self._turn(user_input) as turn:
             async for chunk in turn:
