@@ -159,6 +159,7 @@ def test_copy_since(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["tail", "kafka://x"], "no broker has URLs like"),
+        (["tail", "sqlite:///x.db", "--run", "r", "--from", "new"], "leave out --from"),
         (["tail", "sqlite:///x.db", "--where", "novalue"], "--where takes key=value"),
         (["copy", "sqlite:///x.db", "sqlite:///y.db", "--since", "soon"], "--since takes"),
         (["tail", "sqlite:///x.db"], "there is no file 'x.db'"),

@@ -45,8 +45,9 @@ def tail(
         Option("--type", metavar="GLOB", help='Event types, e.g. "tool.*"; repeatable.'),
     ] = None,
     start: Annotated[
-        str, Option("--from", metavar="PLACE", help="new, beginning, or a cursor.")
-    ] = "new",
+        str | None,
+        Option("--from", metavar="PLACE", help="new, beginning, or a cursor. Default: new."),
+    ] = None,
     lost_seconds: Annotated[
         float | None,
         Option(min=1, help="Silence after which a run counts as lost. Default with --run: 60."),
@@ -64,7 +65,9 @@ def tail(
     from streamll.terminal.output import Output
 
     wants = EventFilter(types or "*", dict(map(condition, where or ())))
-    place: Any = start if run_id is None else (run_id, -1)
+    if run_id is not None and start is not None:
+        raise Problem("--run shows a run from its beginning: leave out --from, or --run")
+    place: Any = start or "new" if run_id is None else (run_id, -1)
     consumer = EventConsumer(url, target, start=place, lost_seconds=lost_seconds)
     check_log(url)
     view = LineView(Output())
