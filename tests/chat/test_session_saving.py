@@ -234,6 +234,14 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path, content, place):
     assert path.read_bytes() == before
 
 
+def test_a_text_with_half_a_character_is_not_saved_and_says_so(tmp_path):
+    session = conversation()
+    odd = Message(content=InstructionContent(instruction="a\ud800b"))
+    session.add_message(odd, branches="main")
+    with pytest.raises(StreamllError, match="lone surrogate"):
+        session.save(tmp_path / "chat.json")
+
+
 def test_a_failed_save_leaves_the_old_file(tmp_path):
     session, path = conversation(), tmp_path / "chat.json"
     session.save(path)

@@ -193,8 +193,8 @@ def test_commands_and_a_session_file(server, tmp_path, chat):
     assert "* main  4 messages" in done.stdout
     assert "side  4 messages" in done.stdout
     assert "› third\n  reply 3\n" in done.stdout
-    assert "did you mean 'main'" in done.stdout
-    assert "unknown command /dance; /help lists the commands" in done.stdout
+    assert "did you mean 'main'" in done.stderr
+    assert "unknown command /dance; /help lists the commands" in done.stderr
     assert "Ctrl-C stops a reply" in done.stdout
     saved = json.loads(file.read_text("utf-8"))
     assert [len(branch["order"]) for branch in saved["branches"]] == [4, 4, 2]
@@ -228,8 +228,9 @@ def test_a_reply_that_cannot_be_saved_is_told_and_the_conversation_goes_on(serve
     server.script(vanish, "second")
     model = ["--model", "openai/practice-model", "--base-url", server.openai_url]
     done = chat(*model, "--session", str(file), typed="one\ntwo\n/save elsewhere/x\n/save\n")
-    assert done.stdout.splitlines() == ["first", "second", *["No such file or directory"] * 2]
+    assert done.stdout.splitlines() == ["first", "second"]
     assert done.stderr.count("  not saved: No such file or directory\n") == 2
+    assert done.stderr.splitlines()[-2:] == ["No such file or directory"] * 2
     assert done.returncode == 1
 
 
@@ -245,6 +246,26 @@ def test_in_a_pipe_what_is_no_reply_goes_to_standard_error(server, chat):
     assert error.startswith("  AuthError: Incorrect API key provided.")
     assert done.returncode == 1
     assert chat(*model, typed="four\n").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "asked"),
+    [
+        (b"one\\", "one\n"),
+        (b'"""one\ntwo\n', "one\ntwo"),
+        (b"/etc/hosts - what is this?\n", "/etc/hosts - what is this?"),
+        (b"caf\xe9?\n", "caf\N{REPLACEMENT CHARACTER}?"),
+    ],
+)
+def test_a_pipe_asks_what_it_is_given(server, tmp_path, typed, asked):
+    server.script("first")
+    model = ["--model", "openai/practice-model", "--base-url", server.openai_url]
+    file = tmp_path / "chat.json"
+    command = [*CHAT, *model, "--session", str(file)]
+    done = warm.run(command, input=typed, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, b"first\n"), done.stderr
+    [request] = server.requests
+    assert request.body["messages"][-1]["content"].rstrip("\n") == asked.rstrip("\n")
 
 
 def test_ctrl_c_in_a_pipe_ends_the_command_and_keeps_the_partial_reply(server, tmp_path):

@@ -47,9 +47,13 @@ def encode(saved: SavedSession) -> bytes:
     """The document. Raises ``StreamllError`` for a value that JSON cannot hold, or that could not be
     read again: it would replace a file that can.
     """
-    data = msgspec.json.encode(saved, enc_hook=_refuse)
     try:
+        data = msgspec.json.encode(saved, enc_hook=_refuse)
         msgspec.json.decode(data, type=SavedSession)
+    except UnicodeEncodeError:
+        raise StreamllError(
+            "a text with a lone surrogate, which is no character, cannot be saved"
+        ) from None
     except msgspec.ValidationError as error:
         raise StreamllError(
             f"this session cannot be saved, as it could not be read: {error}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -35,6 +37,7 @@ MIN_COLUMNS = 12
 MAX_COLUMNS = 100
 """Longer lines are hard to read, however wide the window."""
 FENCE = '"""'
+COMMAND = re.compile(r"/[^\s/]*([^\S\n].*)?")  # a path, as /etc/hosts, is none
 HELP = f"""\
 {FENCE} begins and ends a message of several lines; \\ at the end of a line continues it.
 Ctrl-C stops a reply and keeps the partial text; Ctrl-D quits.
@@ -151,6 +154,8 @@ class ChatScreen:
     STYLES = {"dim": "2", "user": "1;36", "error": "31", "note": "33"}  # noqa: RUF012
 
     def __init__(self) -> None:
+        if isinstance(sys.stdin, io.TextIOWrapper):  # a byte that is no text must not end a session
+            sys.stdin.reconfigure(errors="replace")
         self.interactive = sys.stdin.isatty() and sys.stdout.isatty()
         self.has_control = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
         self.coloured = self.has_control and not os.environ.get("NO_COLOR")
@@ -312,7 +317,7 @@ class Conversation:
                     raise
                 self.screen.write("\n")
                 continue
-            if text.startswith("/") and "\n" not in text:
+            if COMMAND.fullmatch(text):
                 if not self._command(*text[1:].split(maxsplit=1)):
                     return
             elif text.strip():
@@ -326,14 +331,27 @@ class Conversation:
         if line.lstrip().startswith(FENCE):
             lines = [line.lstrip().removeprefix(FENCE)]
             while not lines[-1].rstrip().endswith(FENCE):
-                lines.append(self.screen.ask("·"))
+                if (more := self._more()) is None:
+                    break
+                lines.append(more)
             lines[-1] = lines[-1].rstrip().removesuffix(FENCE)
             return "\n".join(lines).strip("\n")
         lines = [line]
         while lines[-1].endswith("\\"):
             lines[-1] = lines[-1][:-1]
-            lines.append(self.screen.ask("·"))
+            if (more := self._more()) is None:
+                break
+            lines.append(more)
         return "\n".join(lines)
+
+    def _more(self) -> str | None:
+        """The message's next line; ``None`` where a pipe ends first, and with it the message."""
+        try:
+            return self.screen.ask("·")
+        except EOFError:
+            if self.screen.interactive:
+                raise
+            return None
 
     def _turn(self, text: str) -> None:
         """Answer, and keep what came of it. An error is told; the conversation continues."""
@@ -407,9 +425,9 @@ class Conversation:
                 return False
             else:
                 problem = f"unknown command /{one_line(name)}; /help lists the commands"
-                self.screen.say(problem, "error")
+                self.screen.note(problem, "error")
         except (StreamllError, OSError) as error:
-            self.screen.say(reason(error), "error")
+            self.screen.note(reason(error), "error")
         return True
 
     def _history(self) -> None:
