@@ -461,6 +461,21 @@ def test_a_wrong_model_is_refused_with_a_hint(options, says):
         iModel(**options)
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("timeout", "config=StreamConfig"),
+        ("max_retries", "config=StreamConfig"),
+        ("api_base", "base_url"),
+        ("headers", "no option 'headers'"),
+        ("extra_headers", "no option 'extra_headers'"),
+    ],
+)
+def test_an_option_that_no_model_has_is_refused_before_the_first_question(name, says):
+    with pytest.raises(ConfigurationError, match=says):
+        iModel("openai", "m", **{name: 5})
+
+
 @pytest.mark.parametrize("endpoint", ["chat", "/chat/completions", "v1/chat/completions"])
 def test_endpoints_in_the_spellings_people_use(practice, endpoint):
     iModel("openai", "m", endpoint, base_url=practice.openai_url).invoke_sync("x")

@@ -11,13 +11,19 @@ import msgspec
 from streamll import StreamConfig, stream
 from streamll.chat.calling import Calling, Invocation, InvokeStream
 from streamll.chat.providers import EndpointConfig, endpoint_config
-from streamll.chat.question import Hooks, LMPool, PendingCall, Question
+from streamll.chat.question import CLIENT_OPTIONS, Hooks, LMPool, PendingCall, Question
 from streamll.configuration import Receiver, checked_guards, checked_sinks
 from streamll.core.errors import ConfigurationError
 from streamll.flow.config import checked_config
 from streamll.flow.dual import Closing
 from streamll.flow.limits import Limits
 from streamll.guards import Guard
+
+CLIENT_REMEDIES = {
+    "timeout": ": timeouts are config=StreamConfig(…)",
+    "max_retries": ": attempts are config=StreamConfig(…)",
+    "api_base": ": it is called base_url",
+}
 
 
 class Backend(msgspec.Struct, frozen=True):
@@ -93,6 +99,9 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
                 raise ConfigurationError(
                     f"iModel takes {kind.__name__}(…) here, not {type(given).__name__}"
                 )
+        for option in options.keys() & CLIENT_OPTIONS:
+            remedy = CLIENT_REMEDIES.get(option, "")
+            raise ConfigurationError(f"iModel has no option {option!r}{remedy}")
         endpoint_ = endpoint_config(provider, model, endpoint, base_url, options)
         self.backend = Backend(endpoint_)
         self.name = name or f"{endpoint_.provider}/{model}"

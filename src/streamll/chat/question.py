@@ -54,9 +54,8 @@ class Question:
         self.options = dict(options)
         self.state: dict[str, Any] = {}
         for name in CLIENT_OPTIONS & self.options.keys():
-            raise ConfigurationError(
-                f"{name} belongs to the model, not to one question: iModel(…, {name}=…)"
-            )
+            own = f": iModel(…, {name}=…)" if name in {"api_key", "base_url"} else ""
+            raise ConfigurationError(f"{name} belongs to the model, not to one question{own}")
 
     def request(self, model: str) -> lm15.Request:
         """The request to ``model``, as ``dspy.LM`` takes it.
