@@ -107,6 +107,16 @@ def test_tail_filters_and_prints_json(log, backend, capsys):
     assert (event["seq"], event["token"], event["context"]) == (4, "b", {"tenant": 7})
 
 
+@pytest.mark.parametrize("value", ["12345", 12345, "1.10", True, "true", None, "anna", {"a": 1}])
+def test_tail_finds_a_value_as_text_and_as_json(value, tmp_path, capsys):
+    sink = open_sink(f"sqlite:///{tmp_path}/a.db")
+    write(sink, make_run("r1", ["a"], {"id": value}))
+    given = value if isinstance(value, str) else json.dumps(value)
+    arguments = ["--run", "r1", "--json", "--type", "run.end", "--where", f"id={given}"]
+    assert main(["tail", f"sqlite:///{tmp_path}/a.db", *arguments]) == 0
+    assert json.loads(capsys.readouterr().out)["context"] == {"id": value}
+
+
 def test_tail_follows_a_log_until_ctrl_c(log, backend):
     write(log, make_run("r1", ["a"]))
     command = ["tail", backend.url, "--target", log.name, "--from", "beginning", "--json"]

@@ -64,7 +64,7 @@ def tail(
     from streamll.terminal.lines import LineView
     from streamll.terminal.output import Output
 
-    wants = EventFilter(types or "*", dict(map(condition, where or ())))
+    wants = EventFilter(types or "*", dict(map(Condition.read, where or ())))
     if run_id is not None and start is not None:
         raise Problem("--run shows a run from its beginning: leave out --from, or --run")
     place: Any = start or "new" if run_id is None else (run_id, -1)
@@ -90,13 +90,24 @@ def tail(
         asyncio.run(show())
 
 
-def condition(text: str) -> tuple[str, Any]:
-    """``key=value``; a value that is JSON is that (``3``, ``true``), any other a text."""
-    key, value = key_value(text, "--where")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
+class Condition:
+    """Equals a text, and what that is as JSON (``3``, ``true``): an id may be kept as either."""
+
+    def __init__(self, text: str) -> None:
+        self._text = self._value = text
+        with suppress(ValueError):
+            self._value = json.loads(text)
+
+    @classmethod
+    def read(cls, text: str) -> tuple[str, Condition]:
+        """``key=value``."""
+        key, value = key_value(text, "--where")
+        return key, cls(value)
+
+    def __eq__(self, other: object) -> bool:
+        return other in (self._text, self._value)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def copy(
