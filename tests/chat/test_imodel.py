@@ -425,8 +425,8 @@ def test_names_and_config_are_those_of_the_notebook():
     assert "secret" not in f"{model!r}{model.backend!r}{vars(model)!r}"
 
 
-def test_no_repr_has_a_password_or_a_header():
-    options = {"api_key": "secret", "extra_headers": {"x": "secret"}}
+def test_no_repr_has_a_password_or_an_option():
+    options = {"api_key": "secret", "user": "secret"}
     model = iModel("openai", "m", base_url="https://u:secret@host/v1?key=secret", **options)
     assert "https://host/v1" in repr(model)
     assert "secret" not in f"{model!r} {model.backend!r}"

@@ -75,7 +75,7 @@ class EndpointConfig(msgspec.Struct, frozen=True, kw_only=True):
         """The address, as it may be shown."""
         return without_password(self.base_url or "")
 
-    def __repr__(self) -> str:  # options may be headers
+    def __repr__(self) -> str:  # options may be a person's
         return f"EndpointConfig({self.provider!r}, {self.model!r}, {self.endpoint!r}, {self.shown_url!r})"
 
     def check_key(self, *, given: bool) -> None:
