@@ -126,7 +126,7 @@ configuration = Configuration()
 
 
 class _Value(NamedTuple):
-    """A value of one option, and the call of ``configure`` that has set it, while somebody may still leave that."""
+    """A value of one option, and the call of ``configure`` that set it, while that can be left."""
 
     value: Any
     block: Callable[[], _Block | None]

@@ -46,12 +46,13 @@ def approve(
 
     Like ``ask``, of which this is a ready question, it works inside a run. The answer is ``True``
     or ``False``, or an object: ``{"allow": True, "arguments": {…}}`` calls the tool with these
-    arguments in place of the same ones of its own, ``{"allow": False, "reason": "…"}`` tells the model why not.
-    What comes back as the question showed it is not changed: a page may send all of them, and guards may have masked some.
-    A refusal is the tool's result, so that an agent goes on with it.
+    arguments in place of the same ones of its own, ``{"allow": False, "reason": "…"}`` tells the
+    model why not. What comes back as the question showed it is not changed: a page may send all of
+    them, and guards may have masked some. A refusal is the tool's result, so that an agent goes on
+    with it.
 
-    ``dspy.CodeAct`` does not call its tools: it runs their source in an interpreter. There a tool cannot ask, and the
-    agent's calls raise ``ConfigurationError``; ``dspy.ReAct`` calls them.
+    ``dspy.CodeAct`` does not call its tools: it runs their source in an interpreter. There a tool
+    cannot ask, and the agent's calls raise ``ConfigurationError``; ``dspy.ReAct`` calls them.
 
     Args:
         tool: a ``dspy.Tool``, or a function, which may be async; the same kind is returned.
@@ -84,7 +85,7 @@ def approve(
 
 
 def approve_each(tool: Any) -> Any:
-    """``approve(tool)`` of a ``dspy.Tool``. One that asks by itself does so in its own way, but before each call."""
+    """``approve(tool)`` of a ``dspy.Tool``. One that asks by itself keeps its way, but asks each time."""
     asking = getattr(tool.func, "__wrapped__", None)
     if not isinstance(asking, _AskingFunction):
         return approve(tool)
@@ -154,10 +155,10 @@ class _Approval(NamedTuple):
 
 
 class _AskingFunction:
-    """What an approved function says that it wraps: of ``function`` its type hints alone can be found.
+    """What an approved function says that it wraps: of ``function`` only type hints can be found.
 
-    Not ``function`` itself: whoever looks for the source, such as ``dspy.CodeAct``, which runs that in an interpreter,
-    would find one that asks nobody.
+    Not ``function`` itself: whoever looks for the source, such as ``dspy.CodeAct``, which runs that
+    in an interpreter, would find one that asks nobody.
     """
 
     def __init__(self, question: _Approval, function: Callable[..., Any]) -> None:

@@ -77,8 +77,8 @@ def instrument(
         status: a ``StatusMessageProvider``, streamll's or DSPy's, whose messages become ``status``
             events.
         approve: names of tools that ask a person before each call, or ``"*"`` for all: as if each was
-            ``streamll.approve(tool)``. For agents whose tools one does not make; of one that is ``approve(tool)`` each
-            call is asked about once.
+            ``streamll.approve(tool)``. For agents whose tools one does not make; of one that is
+            ``approve(tool)`` each call is asked about once.
         guards: what no event of the calls may show, of ``streamll.guards``, besides those of
             ``configure``. A call that one of them stops raises ``GuardStopped``.
 
@@ -89,8 +89,8 @@ def instrument(
             a class at the first call.
         ConfigurationError: ``on_token`` cannot be called, or is a coroutine function; for a class
             and the name of a method at the first call. Or what is no guard, or no status provider, or
-            one whose hooks are coroutine functions. Or ``approve`` has what is no name, or, for a class at the first call, a misspelt one; one of no
-            tool that the modules hold is logged.
+            one whose hooks are coroutine functions. Or ``approve`` has what is no name, or, for a
+            class at the first call, a misspelt one; one of no tool that the modules hold is logged.
     """
     capture = CaptureOptions(
         selection=_selection(fields, stream_fields),

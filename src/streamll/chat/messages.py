@@ -216,8 +216,9 @@ def prepare_messages_for_chat(
     """Dictionaries with ``role`` and ``content``, in an order that providers accept.
 
     The last system message comes first; tool calls join the assistant message before them, and their
-    responses follow at once, also those that were added later. Left out is what providers refuse: empty messages (a reply that failed before its first token),
-    tool calls without a response and responses without a call.
+    responses follow at once, also those that were added later. Left out is what providers refuse:
+    empty messages (a reply that failed before its first token), tool calls without a response and
+    responses without a call.
 
     Args:
         messages: ``session.messages``, or any messages.

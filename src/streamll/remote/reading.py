@@ -212,7 +212,8 @@ class Reading:
                 continue
             except self.library.TransportError as error:
                 raise RunUnavailable(
-                    f"{without_password(url)} broke off ({_told(error)}): whether the run was started is not known"
+                    f"{without_password(url)} broke off ({_told(error)}): whether the run was "
+                    "started is not known"
                 ) from error
             self._answered = True
             if response.status_code == HTTPStatus.ACCEPTED:

@@ -599,7 +599,7 @@ def test_a_wrong_query_is_refused_with_its_place(practice, client, server):
     place = f"/v1/responses/{client.responses.create(model='qa', input='q').id}"
     with server.client() as raw:
         for query, param in (
-            ("stream=yes", "stream"), ("starting_after=1", "starting_after"),
+            ("stream=maybe", "stream"), ("starting_after=1", "starting_after"),
             ("stream=true&starting_after=-1", "starting_after"), ("stream=true&starting_after=x", "starting_after"),
             ("stream=true&starting_after=" + "9" * 30, "starting_after"), ("include[]=reasoning.encrypted_content", "include"),
             ("include_obfuscation=2", "include_obfuscation"),

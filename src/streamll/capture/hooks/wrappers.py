@@ -115,7 +115,7 @@ def _asking(name: str, functions: Any) -> Any:
 
 
 def source_run(original: Function) -> Function:
-    """Of ``CodeAct.forward``, which runs the source of its tools in an interpreter, where nothing can ask."""
+    """Of ``CodeAct.forward``, which runs its tools' source in an interpreter, where nothing can ask."""
 
     @functools.wraps(original)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -123,8 +123,9 @@ def source_run(original: Function) -> Function:
         for name, tool in self.tools.items():
             if asks(tool.func) or (scope is not None and scope.needs_approval(str(name))):
                 raise ConfigurationError(
-                    f"nobody could be asked before a call of {name!r}: {type(self).__name__} runs the source of its "
-                    "tools in an interpreter, past approve; give the tools to a dspy.ReAct"
+                    f"nobody could be asked before a call of {name!r}: {type(self).__name__} runs "
+                    "the source of its tools in an interpreter, past approve; give the tools to a "
+                    "dspy.ReAct"
                 )
         with FramesHidden():
             return original(self, *args, **kwargs)

@@ -109,15 +109,16 @@ NEARLY = 0.85
 
 
 def check_tools(program: Any, names: frozenset[str]) -> None:
-    """Raise ``ConfigurationError`` for a name that is nearly one of the program's tools, and none of them.
+    """Raise ``ConfigurationError`` for a name that is nearly that of one of the program's tools.
 
-    Of any other one that they do not have a warning is logged: it may be a tool that one of them, or a program's
-    own code, calls.
+    Any other that they do not have is logged: one of them, or the program's own code, may call a
+    tool of that name.
     """
     known = {name.lower(): name for name in tools_of(program)}
     for name in names.difference(known.values(), "*") if known else ():
         close = get_close_matches(name.lower(), known, n=1, cutoff=NEARLY)
-        tools = f"{type(program).__name__} has no tool {name!r} to approve; it has {', '.join(known.values())}"
+        there = ", ".join(known.values())
+        tools = f"{type(program).__name__} has no tool {name!r} to approve; it has {there}"
         if close:
             raise ConfigurationError(f"{tools}. Did you mean {known[close[0]]!r}?")
         warn_once(f"{tools}; a person is asked only where a tool of that name is called inside")

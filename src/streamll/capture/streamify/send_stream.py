@@ -162,8 +162,11 @@ class GuardedItems:
 
 @functools.cache
 def _warn_of_withheld(what: str) -> None:
-    text = "%s that a program sent to its stream is withheld: neither guards nor redact can mask it (logged once)"
-    logger.warning(text, what)
+    logger.warning(
+        "%s that a program sent to its stream is withheld: neither guards nor redact can mask it "
+        "(logged once)",
+        what,
+    )
 
 
 class ChunkParser:
