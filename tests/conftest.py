@@ -101,6 +101,14 @@ def pytest_xdist_auto_num_workers() -> int:
     return 3 * (cores or 1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share a cluster come first, in one worker: workers give each other what is last.
+
+    Spread over several workers each of them would start the cluster's nodes, for a minute of both cores.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("shares_a_cluster") is None)
+
+
 # --- no test is skipped in CI --------------------------------------------------------------------
 
 

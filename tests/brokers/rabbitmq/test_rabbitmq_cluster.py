@@ -35,6 +35,8 @@ from brokers.sample_runs import BOUND, ends, make_run, plain, read_log
 from brokers.servers import NEWER_RABBITMQ, wait_until
 from streamll.sinks import RabbitMQSink
 
+pytestmark = pytest.mark.shares_a_cluster
+
 RUNS = 20
 ROUNDS = 6 if THOROUGH else 1
 
