@@ -274,14 +274,16 @@ class EventConsumer:
     def wait_connected(self, timeout: float | None = None) -> bool:
         """Wait until the log is being read: what is emitted after that will be seen.
 
-        False if ``timeout`` seconds were not enough, or a consumer that was started in the background
-        has failed, which ``stop()`` raises; ``None``, the default, waits without a limit.
+        False if ``timeout`` seconds were not enough, if the consumer was stopped before, or if one
+        that was started in the background has failed, which ``stop()`` raises; ``None``, the default,
+        waits without a limit.
         """
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         while not self._state.connected.wait(
             max(0.0, min(deadline - time.monotonic(), STOP_CHECK_S))
         ):
-            if self._failure is not None or time.monotonic() >= deadline:
+            over = self._failure is not None or self._state.stopping
+            if over or time.monotonic() >= deadline:
                 return False
         return True
 
