@@ -426,9 +426,10 @@ class Mapped(DualIterator[T]):
         self._reader = object()  # known to the source: ``self`` would keep a dropped one in a cycle
 
     def _take_turn(self) -> None:
-        """Raise where another stream has read what this one should have given."""
+        """Raise where another stream has read what this one should have given, or would read it."""
         source = self._source
-        if source.last_reader is not self._reader if self._has_begun else source.is_over:
+        was_read = source.last_reader is not self._reader if self._has_begun else source.is_over
+        if was_read or source.waiting_reader not in (None, self._reader):
             raise StreamllError(
                 "what this reads has been read elsewhere: a stream gives each event once; to read "
                 "several fields, loop over the events themselves"
@@ -441,7 +442,11 @@ class Mapped(DualIterator[T]):
             return self._function(item)
         if self._source.is_over:
             raise ChannelClosed("the source has ended")
-        self._source.step()
+        self._source.waiting_reader = self._reader
+        try:
+            self._source.step()
+        finally:
+            self._source.waiting_reader = None
         return ()
 
     async def _aread(self) -> Iterable[T]:
@@ -450,7 +455,11 @@ class Mapped(DualIterator[T]):
             return self._function(item)
         if self._source.is_over:
             raise ChannelClosed("the source has ended")
-        await self._source.astep()
+        self._source.waiting_reader = self._reader
+        try:
+            await self._source.astep()
+        finally:
+            self._source.waiting_reader = None
         return ()
 
     def _feed(self, read: Iterable[T]) -> Iterable[T]:

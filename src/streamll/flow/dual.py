@@ -74,6 +74,9 @@ class DualIterator(Closing, Openable, Generic[T]):
     last_reader: object = None
     """Which of the streams that read this one step by step has read it last."""
 
+    waiting_reader: object = None
+    """Which of them waits for more, where none else may read."""
+
     _items: Iterator[T] = iter(())  # made of what was read last, not delivered yet
     _over = False  # nothing more will be read
 
