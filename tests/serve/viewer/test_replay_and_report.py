@@ -124,6 +124,7 @@ def plays_at_its_pace(recording, open_page, speed) -> bool:
         page.reload()
         wait_runs(page, 2)
         page.goto("about:blank")
+        wait_left(url)
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=60)
         assert (process.returncode, rest) == (130, "")
