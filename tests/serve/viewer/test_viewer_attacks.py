@@ -120,7 +120,7 @@ def test_nothing_of_a_run_is_markup_when_it_is_served(tmp_path, open_page, site)
         for event in evil_run(evil, f"r{number}"):
             if event.event_type != "stream.gap":
                 sink.put(replace(event, timestamp=event.timestamp - number))
-    sink.stop()
+    assert sink.stop(60)
     page = open_page(server.url)
     page.wait_for_function(f"() => document.querySelectorAll('#runs li').length === {len(EVIL)}")
     for run, evil in enumerate(EVIL):
