@@ -169,6 +169,7 @@ const other = http.createServer((request, response) => {
   else rest.forEach(send);
   response.end();
 });
+other.keepAliveTimeout = 600_000; // else a pause of this process may end a connection as it is used again
 await new Promise((done) => other.listen(0, "127.0.0.1", done));
 const elsewhere = `http://127.0.0.1:${other.address().port}`;
 results.answers = {};
