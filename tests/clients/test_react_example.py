@@ -6,6 +6,7 @@ a connection that is lost, stop, and a reload.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import shutil
@@ -48,16 +49,18 @@ def run(*command, cwd):
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def project(tmp_path_factory, run_folder):
     """The example with the packages as they are packed now, installed and built."""
     place = tmp_path_factory.mktemp("react")
     app = place / "examples" / "react"
     shutil.copytree(EXAMPLE, app, ignore=shutil.ignore_patterns("node_modules", "dist"))
     for number, code in enumerate(DOCUMENTED):  # checked, and not shown
         (app / "src" / f"documented{number}.tsx").write_text(code, "utf-8")
-    for package in build_clients.packages():
-        build_clients.build(package)
-        build_clients.pack(package, place / "dist")
+    with (run_folder / "build_clients.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # other workers build them in the same folder
+        for package in build_clients.packages():
+            build_clients.build(package)
+            build_clients.pack(package, place / "dist")
     options = ["--prefer-offline", f"--cache={NPM_CACHE}", "--no-audit", "--no-fund"]
     run("npm", "install", *options, cwd=app)
     run("npm", "run", "build", cwd=app)
