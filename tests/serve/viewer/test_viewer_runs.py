@@ -133,6 +133,9 @@ def test_a_report_finds_and_compares_its_runs_without_a_server(tmp_path, open_pa
     page.fill("#by-context", "user=anna")
     wait_titles(page, "Which hotels?")
     page.click("#clear")
+    page.wait_for_function(  # else the list may still have but one, and none to compare with
+        "(count) => document.querySelectorAll('#runs button').length === count", arg=len(RUNS)
+    )
     page.click("#runs button >> nth=0")
     page.keyboard.press("c")
     page.keyboard.press("j")
