@@ -69,7 +69,6 @@ def page_of_cases(request):
         capture_output=True,
         encoding="utf-8",
         check=False,
-        timeout=60,
     )
     assert drawn.returncode == 0, drawn.stderr
     html = drawn.stdout

@@ -154,7 +154,7 @@ class Container:
         variables = [f"{name}={value}" for name, value in self.image.environment.items()]
         enter = ["nsenter", f"--target={self.process.pid}", "--mount", "--net", "--root", "--wd"]
         command = [*enter, f"--setuid={user}", f"--setgid={group}", "env", "-i", *variables, *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
     def is_healthy(self) -> bool:
         """What ``HEALTHCHECK`` says."""

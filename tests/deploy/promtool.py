@@ -33,5 +33,10 @@ def binary() -> str:
 
 def run(*arguments: str, given: str | None = None) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [binary(), *arguments], input=given, capture_output=True, text=True, timeout=60, check=False
+        [binary(), *arguments],
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )

@@ -56,7 +56,9 @@ def test_a_container_serves_reports_its_health_and_ends(image):
     try:
         early = container.is_healthy()  # which it is not until it listens, however late one looks
         assert not early or LISTENS in container.runs(["cat", "/proc/net/tcp"]).stdout
-        wait_until(lambda: container.is_healthy() or container.process.poll() is not None)
+        wait_until(
+            lambda: container.is_healthy() or container.process.poll() is not None, seconds=300
+        )
         assert container.process.poll() is None, container.process.stdout.read()
         assert container.runs(["id", "-u"]).stdout == "10001\n"
         written = container.runs(
