@@ -10,7 +10,7 @@ import dspy
 import pytest
 from msgspec.structs import replace
 from profiles import THOROUGH
-from viewer.conftest import hear_said, shown_text, wait_said, wait_text, wait_until
+from viewer.conftest import hear_said, shown_text, wait_read, wait_said, wait_text, wait_until
 
 import streamll
 from serve.runs import CALL, ROOT, Scribe
@@ -205,6 +205,7 @@ def test_a_run_is_run_again_with_its_inputs(site, practice, open_page):
     page = open_page(server.url, **PHONE)
     page.wait_for_selector("#form select")  # which moves the list
     page.tap("#runs button >> nth=1")
+    wait_read(page)  # until then there is a button to stop it, and "Run again" moves when that goes
     page.tap("#again")  # a browser makes a click of a tap a moment later
     page.wait_for_function("() => document.activeElement.name === 'question'")
     assert page.input_value("#form select") == "qa"
@@ -216,6 +217,7 @@ def test_a_run_is_run_again_with_its_inputs(site, practice, open_page):
     assert page.input_value("[name=question]") == "one more"
     page.keyboard.press("Escape")
     page.locator("#runs button").nth(1).tap()
+    wait_read(page)
     page.tap("#again")
     page.locator("[id='problem-question']", has_text="only the beginning").wait_for()
 
@@ -278,6 +280,7 @@ def test_what_was_given_empty_is_so_again_and_long_numbers_are_marked_and_sent_a
         run = client.post("/runs", json={"inputs": given if empty else {"big": big}}).json()
         client.get(run["events"])
     page = open_page(f"{server.url}/#run={run['run_id']}")
+    wait_read(page)  # from then on nothing moves the button
     page.click("#again")
     assert "15 digits" in page.text_content("#problem-big")
     assert page.locator("#form .problem:visible").count() == 1
