@@ -43,34 +43,52 @@ def folder(tmp_path):
     return tmp_path
 
 
+def line_of(process):
+    return process.stdout.readline().strip()
+
+
 @contextlib.contextmanager
-def serving(folder, *arguments, **environment):
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+def begun(folder, *arguments, **environment):
+    """A server at a free port that it found itself, and its address as it says it."""
     command = [sys.executable, "-m", "streamll", "serve", "qa.py:qa", "--model", "practice"]
     process = warm.Popen(
-        [*command, "--port", str(port), *arguments],
+        [*command, "--port", "0", *arguments],
         cwd=folder,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
     try:
-        while True:
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"{url}/healthz", trust_env=False).status_code == 200:
-                    break
-            assert process.poll() is None, process.stdout.read()
-            assert time.monotonic() < deadline, "it did not start"
-            time.sleep(0.05)
-        yield process, url
+        lines = [line_of(process)]
+        while not lines[-1].startswith("Serving") and process.poll() is None:
+            lines.append(line_of(process))
+        url = re.fullmatch(r"Serving qa.py:qa on (http://127.0.0.1:\d+); Ctrl-C ends it", lines[-1])
+        assert url, lines
+        yield process, url[1], lines[:-1]
     finally:
-        process.terminate()
+        process.kill()
         process.wait(60)
         process.stdout.close()
+
+
+@contextlib.contextmanager
+def serving(folder, *arguments, **environment):
+    """The same, once it answers and until it has ended by itself; several processes begin late."""
+    with begun(folder, *arguments, **environment) as (process, url, _):
+        deadline = time.monotonic() + 60
+        try:
+            while True:
+                with contextlib.suppress(httpx.HTTPError):
+                    if httpx.get(f"{url}/healthz", trust_env=False).status_code == 200:
+                        break
+                assert process.poll() is None, process.stdout.read()
+                assert time.monotonic() < deadline, "it did not start"
+                time.sleep(0.05)
+            yield process, url
+        finally:
+            process.terminate()
+            process.wait(60)
 
 
 @pytest.fixture
@@ -243,34 +261,6 @@ def test_duplicate_program_names_and_short_tokens_are_rejected(serve_command):
     assert (code, "two programs are called 'qa'" in said) == (2, True)
     code, _, said = serve_command("--port", "0", STREAMLL_TOKENS="short")
     assert (code, said.count("\n"), "at least 16 characters" in said) == (2, 1, True)
-
-
-def line_of(process):
-    return process.stdout.readline().strip()
-
-
-@contextlib.contextmanager
-def begun(folder, *arguments):
-    """A server at a free port that it found itself, and its address as it says it."""
-    command = [sys.executable, "-m", "streamll", "serve", "qa.py:qa", "--model", "practice"]
-    process = warm.Popen(
-        [*command, "--port", "0", *arguments],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        lines = [line_of(process)]
-        while not lines[-1].startswith("Serving") and process.poll() is None:
-            lines.append(line_of(process))
-        url = re.fullmatch(r"Serving qa.py:qa on (http://127.0.0.1:\d+); Ctrl-C ends it", lines[-1])
-        assert url, lines
-        yield process, url[1], lines[:-1]
-    finally:
-        process.kill()
-        process.wait(60)
-        process.stdout.close()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
