@@ -233,7 +233,7 @@ def test_the_error_of_a_call_that_its_caller_has_left_is_not_logged(caplog):
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             failed.set()
-            raise ConnectionError("disconnected meanwhile") from None
+            raise ConnectionError("closed under a read that was left") from None
 
     async def leave():
         call = asyncio.ensure_future(runner.run(fails_when_cancelled()))
@@ -244,8 +244,8 @@ def test_the_error_of_a_call_that_its_caller_has_left_is_not_logged(caplog):
     asyncio.run(leave())
     assert failed.wait(BOUND)
     runner.stop(BOUND)
-    gc.collect()
-    assert caplog.records == []
+    gc.collect()  # which may make tasks of other tests log something, too
+    assert "closed under a read that was left" not in caplog.text
 
 
 def test_a_loop_that_cannot_begin_is_an_error_and_not_waited_for(monkeypatch):
