@@ -131,7 +131,7 @@ UNDER_WAY = {
 @pytest.mark.parametrize("mode", UNDER_WAY)
 def test_ctrl_c_keeps_the_demos_text_and_restores_the_terminal(mode):
     command = [sys.executable, "-m", "streamll", "demo", "--mode", mode]
-    slow = ["--pace", "0.2"]  # it is still under way when a busy machine gets to Ctrl-C
+    slow = ["--pace", "0.5"]  # it is still under way when a busy machine gets to Ctrl-C
     with TerminalSession(*command, *slow) as session:
         session.wait_for(lambda terminal: re.search(UNDER_WAY[mode], terminal.text))
         session.process.send_signal(signal.SIGINT)

@@ -88,7 +88,7 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def command(folder, server, monkeypatch, capfd):
+def command(folder, server, monkeypatch, capfd, patient_sinks):
     """``command(…)``: in this process; its code, output and errors."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", [*sys.path])
