@@ -8,7 +8,7 @@ from streamll import StreamConfig
 from streamll.testing import Fault, Reply
 
 qa = dspy.Predict("question -> answer")
-config = StreamConfig(timeout=60, first_token_timeout=20, idle_timeout=0.5)
+config = StreamConfig(timeout=60, first_token_timeout=20, idle_timeout=3)
 falls_silent = Reply({"answer": "Silence follows these words."}, fault=Fault(stall_after=9))
 
 with language_model(falls_silent) as lm:
