@@ -260,6 +260,7 @@ def test_several_runs_are_asked_for_one_after_the_other_and_answered_elsewhere(t
         )
         session.type("typed")
         session.wait_for(lambda terminal: "one ['from elsewhere']" in terminal.text)
+        session.wait_for(lambda terminal: "brief ['-']" in terminal.text)  # its prompt is gone
         session.wait_for(prompts("two"))
         session.type("for the second\r")
         assert session.finish() == 0, session.emulator.text
