@@ -5,6 +5,7 @@ from __future__ import annotations
 import dspy
 import pytest
 
+from serve.patient import patient_servers  # noqa: F401 - for all tests here
 from serve.serving import Server
 
 

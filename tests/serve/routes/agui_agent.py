@@ -15,6 +15,7 @@ def main(log, model_url, lost_seconds):
 
     # Who was cut at once may be back before a busy machine's log has the run of the thread.
     runner.CHAT_APPEARS_S = 30.0
+    runner.LOGGED_S = 60.0
 
     class Agent(dspy.Module):
         """Plans, runs a tool that fails, and answers at its second attempt."""
