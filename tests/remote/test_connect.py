@@ -353,8 +353,7 @@ def test_cancel_stops_the_run_and_its_end_is_read(practice, lm, server, read):
     practice.wait_for(lambda: practice.requests[-1].client_closed_at is not None)
 
 
-def test_leaving_does_not_stop_the_run_unless_it_is_cancelled(practice, lm, server, monkeypatch):
-    monkeypatch.setattr(reading, "CANCEL_S", BOUND)  # for the request of a reader that has left
+def test_leaving_does_not_stop_the_run_unless_it_is_cancelled(practice, lm, server, left):
     practice.script(Reply({"answer": WORDS}, hold_after=12))
     with streamll.connect(server.url).start("qa", question="q") as events:
         next(event for event in events if event.event_type == "token")

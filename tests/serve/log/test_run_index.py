@@ -171,7 +171,7 @@ def test_a_run_the_log_has_forgotten_leaves_the_list(lm, serve, log, qa):
     assert sink.stop(60)
     with serve(create_app(qa, log=log)).client() as client:
         assert [run["run_id"] for run in listed(client)] == ["r1"]
-        with sqlite3.connect(log.removeprefix("sqlite:///")) as connection:
+        with sqlite3.connect(log.removeprefix("sqlite:///"), timeout=60) as connection:
             connection.execute("DELETE FROM streamll_entries")
         connection.close()
         assert client.get("/runs/r1").status_code == 404

@@ -90,7 +90,7 @@ def test_starlette_does_too_and_tokens_come_while_the_model_talks(practice, lm, 
 def test_leaving_stops_the_provider(practice, lm, serve, program, kind):
     """X0b, X7: within 100 ms, measured in ``test_disconnects.py``; here with room."""
     practice.pace = 0.02
-    practice.script(Reply({"answer": WORDS * 20}))
+    practice.script(Reply({"answer": WORDS * 100}))  # it does not end by itself before that
     server = serve(app_for(program()))
     if kind == "sse":
         with server.client() as client, client.stream("GET", "/ask?question=q") as response:
@@ -207,8 +207,7 @@ def test_ag_uis_own_client_gets_its_ids_state_and_version_in_a_route_of_ones_own
 @pytest.mark.parametrize("version", [None, "0.9", "1.0"])
 def test_the_version_that_an_ag_ui_client_declares_is_minded(practice, lm, serve, version):
     """A cancelled run is an outcome since 1.0; before, it is an error."""
-    practice.pace = 0.02
-    practice.script({"answer": WORDS * 20})
+    practice.script(Reply({"answer": WORDS}, hold_after=20))  # it does not end by itself
     body = AGUI_ASK if version is None else {**AGUI_ASK, "protocolVersion": version}
     server = serve(posted_app(dspy.Predict(SIGNATURE)))
     address = f"ws://127.0.0.1:{server.port}/agui?body={quote(json.dumps(body))}"
@@ -368,7 +367,8 @@ def test_a_websocket_client_that_cancels_gets_the_end_of_the_run(
 ):
     """X11: without a log, too; nothing of what was said before is missing."""
     practice.pace = 0.02
-    practice.script(Reply({"answer": WORDS * 10}, hold_after=20 if silent else ()))
+    text = WORDS * 100  # it does not end by itself before that
+    practice.script(Reply({"answer": text}, hold_after=20 if silent else ()))
     server = serve(app_for(program()))
     with connect(f"ws://127.0.0.1:{server.port}/ws?question=q") as socket:
         events = []
@@ -383,7 +383,7 @@ def test_a_websocket_client_that_cancels_gets_the_end_of_the_run(
         assert socket.protocol.close_code == 1000
     OrderCheck().check_all(from_dict(event) for event in events)
     assert events[-1]["event_type"] == "run.cancelled"
-    assert text_of(events) in WORDS * 10
+    assert text.startswith(text_of(events))
     practice.wait_for(lambda: practice.requests[0].client_closed_at is not None)
 
 
@@ -397,8 +397,7 @@ def test_a_websocket_client_that_cancels_gets_the_end_of_the_run(
     ],
 )
 def test_a_cancelled_websocket_ends_in_its_format(practice, lm, serve, form, end):
-    practice.pace = 0.02
-    practice.script({"answer": WORDS * 10})
+    practice.script(Reply({"answer": WORDS}, hold_after=20))  # it does not end by itself
     server = serve(app_for(dspy.Predict(SIGNATURE), format=form))
     with connect(f"ws://127.0.0.1:{server.port}/ws?question=q") as socket:
         while "word1" not in socket.recv(timeout=60):

@@ -486,15 +486,13 @@ def test_a_response_that_is_not_kept_cannot_be_found(practice, client, log):
 
 def test_who_does_not_wait_for_a_plain_response_stops_it(practice, server):
     """Nobody knows its id."""
-    practice.pace = 0.02
-    practice.script({"reasoning": "r", "answer": WORDS * 20})
+    practice.script(Reply({"reasoning": "r", "answer": WORDS}, hold_after=3))
     leave_once_it_has_asked(practice, server, "/v1/responses", {"model": "qa", "input": "q"})
     practice.wait_for(lambda: practice.requests[0].client_closed_at)
 
 
 def test_leaving_a_response_that_is_not_kept_stops_it(practice, client):
-    practice.pace = 0.02
-    practice.script({"reasoning": "r", "answer": WORDS * 20})
+    practice.script(Reply({"reasoning": "r", "answer": WORDS}, hold_after=HELD))
     with client.responses.create(model="qa", input="q", stream=True, store=False) as stream:
         next(event for event in stream if event.type == "response.output_text.delta")
     practice.wait_for(lambda: practice.requests[0].client_closed_at is not None)
@@ -643,7 +641,7 @@ def test_a_run_that_the_log_has_lost_is_not_found(practice, client, elsewhere, l
     gone = client.responses.create(model="qa", input="q")
     coming = client.responses.create(model="qa", input="q", stream=True)
     cut = next(coming).response
-    with sqlite3.connect(log.removeprefix("sqlite:///")) as connection:
+    with sqlite3.connect(log.removeprefix("sqlite:///"), timeout=60) as connection:
         written = "SELECT 1 FROM streamll_entries WHERE run_id = ?"
         wait_until(lambda: connection.execute(written, (cut.id[5:37],)).fetchone())
         practice.wait_for_requests(2)[1].wait_held()  # a release before that would be for nobody

@@ -91,8 +91,8 @@ def test_a_reload_in_mid_field_shows_no_gap_and_no_double(page, server, practice
 
 def test_the_stop_button_closes_the_provider(page, server, practice):
     """X7"""
-    practice.pace = 0.02
-    practice.script({"reasoning": "Because.", "answer": WORDS * 20})
+    # It does not end by itself before it is stopped.
+    practice.script(Reply({"reasoning": "Because.", "answer": WORDS}, hold_after=40))
     page.goto(server.url)
     page.click("button")
     wait_for(page, "word3")

@@ -20,7 +20,8 @@ SOON = 0.05
 machine, and anything that looks every so often is seen in it."""
 
 SIGNATURE = "question -> answer"
-WORDS = " ".join(f"word{n}" for n in range(400))
+WORDS = " ".join(f"word{n}" for n in range(4000))
+"""More than a reader on a busy machine leaves the time to say."""
 
 
 class Blocking(dspy.Module):

@@ -83,7 +83,7 @@ def test_tokens_arrive_one_by_one(practice, lm, serve, proxied, settings):
 def test_leaving_reaches_through_the_proxy(practice, lm, serve, proxied):
     """X7"""
     practice.pace = 0.02
-    practice.script({"answer": WORDS * 20})
+    practice.script({"answer": WORDS * 200})  # it does not end by itself before that
     program = dspy.Predict("question -> answer")
     app = FastAPI()
 
