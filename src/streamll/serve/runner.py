@@ -275,7 +275,9 @@ class Runner:
         """
         self.run_log.check()
         buffer = self.run_log.buffers.get(run_id)
-        followed = buffer is not None and not buffer.is_empty and not buffer.ended
+        if buffer is not None and buffer.ended:  # which is heard before a program here has returned
+            return False
+        followed = buffer is not None and not buffer.is_empty
         return run_id in self.running or followed or self.run_log.index.is_under_way(run_id)
 
     async def expect(self, run_id: str) -> None:
