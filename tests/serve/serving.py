@@ -42,13 +42,8 @@ class Server:
         self._socket.bind(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            timeout_graceful_shutdown=5,
-            timeout_keep_alive=KEPT_S,
-            **options,
-        )
+        settings = {"timeout_graceful_shutdown": 5, "timeout_keep_alive": KEPT_S, **options}
+        config = uvicorn.Config(app, log_level="warning", **settings)
         self._uvicorn = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self._uvicorn.run, kwargs={"sockets": [self._socket]}, daemon=True
