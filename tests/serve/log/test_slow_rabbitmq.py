@@ -11,12 +11,16 @@ import websockets.sync.client as ws
 from profiles import THOROUGH
 
 from brokers.late_deliveries import LateDeliveries
-from serve.serving import Frame
+from serve.serving import Frame, wait_until
 from streamll.serve import create_app
 
 WORDS = " ".join(f"word{n}" for n in range(30))
 CHAT = {"messages": [{"id": "u", "role": "user", "parts": [{"type": "text", "text": "q"}]}]}
 THREAD = {"threadId": "th", "runId": "r", "messages": [{"id": "u", "role": "user", "content": "q"}]}
+
+
+def statuses(client):
+    return [each["status"] for each in client.get("/runs").json()["runs"]]
 
 
 def read_everything(server, run):
@@ -64,6 +68,8 @@ def test_readers_of_ended_runs_get_all_of_them(practice, lm, server_of, serve, n
         for path, body in (("/ai", {"id": "c", **CHAT}), ("/agui", THREAD)):
             assert client.post(path, json=body).status_code == 200
         client.get(run["events"])  # which ends when the run does
+        # Who reads the log itself may have a run's end before the list has.
+        wait_until(lambda: statuses(client) == ["ended"] * 3, what="the end of all runs")
     prompt = read_everything(server, run)
     with contextlib.closing(LateDeliveries(rabbitmq.port, number)) as wire:
         url = log.replace(str(rabbitmq.port), str(wire.port))
