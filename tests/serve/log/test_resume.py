@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import random
-import sys
 import threading
 import time
 from pathlib import Path
@@ -15,10 +14,10 @@ import dspy
 import httpx
 import msgspec
 import pytest
-import warm
 import websockets.asyncio.client as async_ws
 from profiles import THOROUGH
 
+from serve.process import ServerProcess
 from serve.runs import Scribe
 from serve.serving import Frame, events_of, text_of, wait_until
 from streamll.brokers.opening import open_sink
@@ -138,15 +137,6 @@ async def read_with_cuts(servers, run_id, source, kind):
             cuts += 1
 
 
-SERVE = """
-import sys, uvicorn
-from streamll.serve import create_app
-def program(question): return question
-app = create_app(program, log=sys.argv[1])
-uvicorn.run(app, port=int(sys.argv[2]), log_level="warning", timeout_keep_alive=60)
-"""
-
-
 @pytest.fixture(scope="module")
 def common_log(tmp_path_factory):
     return f"sqlite:///{tmp_path_factory.mktemp('resume')}/log.db"
@@ -155,28 +145,10 @@ def common_log(tmp_path_factory):
 @pytest.fixture(scope="module")
 def processes(common_log):
     """Two servers of one log, in processes of their own."""
-    import socket
-
-    urls, children = [], []
-    for _ in range(2):
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            port = found.getsockname()[1]
-        children.append(warm.Popen([sys.executable, "-c", SERVE, common_log, str(port)]))
-        urls.append(f"http://127.0.0.1:{port}")
-
-    def answers(url):
-        with contextlib.suppress(httpx.HTTPError):
-            return httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
-        return False
-
-    for url in urls:
-        wait_until(lambda url=url: answers(url), BOUND, "a server's start")
-    yield urls
-    for child in children:
-        child.terminate()
-    for child in children:
-        child.wait(60)
+    running = [ServerProcess(common_log, "http://127.0.0.1:9/v1") for _ in range(2)]
+    yield [process.url for process in running]
+    for process in running:
+        process.stop()
 
 
 @pytest.mark.parametrize("kind", ["sse", "ws"])
