@@ -23,14 +23,15 @@ COMMANDS = {
     "uvicorn": "-m uvicorn --port {port}",
     "uvicorn, two processes": "-m uvicorn --port {port} --workers 2",
     "granian": "-m granian --interface asgi --port {port}",
-    "hypercorn": "-m hypercorn --bind 127.0.0.1:{port}",
-    "hypercorn, one process": "-m hypercorn --workers 0 --bind 127.0.0.1:{port}",
+    "hypercorn": "-m hypercorn --graceful-timeout 30 --bind 127.0.0.1:{port}",
+    "hypercorn, one process": "-m hypercorn --graceful-timeout 30 --workers 0 --bind 127.0.0.1:{port}",
 }
 if sys.version_info >= (3, 12):
     # There its worker waits for its connections before it counts ``graceful_timeout`` (0.18; docs/fastapi.md).
     del COMMANDS["hypercorn"]
 ENDS_S = 60
-"""hypercorn leaves its readers three seconds; the others none. The programs would never end."""
+"""The programs would never end. By default hypercorn leaves its readers three seconds, which may be too
+few on a busy machine; the others none."""
 
 
 @pytest.fixture(params=COMMANDS)

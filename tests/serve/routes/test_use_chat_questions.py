@@ -88,7 +88,7 @@ class Mails(dspy.Module):
 
     async def aforward(self, question):
         # Long enough for a page to be told of the question before that.
-        limit = {"timeout": 8, "default": False} if question == "lapses" else {}
+        limit = {"timeout": 20, "default": False} if question == "lapses" else {}
         sent = await streamll.approve(self.mail, **limit).acall(to="ada")
         more = await streamll.ask_async("More?", schema=Literal["yes", "no"])
         return dspy.Prediction(answer=f"{sent}; {more}")
