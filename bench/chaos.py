@@ -270,6 +270,7 @@ def consume(plan: Plan, name: str, _port: int) -> None:
         temporary.rename(plan.folder / f"{name}.report")
 
     signal.signal(signal.SIGUSR1, lambda *_: threading.Thread(target=report).start())
+    (plan.folder / f"{name}.ready").touch()  # before, the signal would have ended it
     consumer.run_sync()
 
 
@@ -451,6 +452,8 @@ class Chaos:
 
         for port in ports:
             wait_until(lambda port=port: listens(port), 120, "a server listens")
+        ready = self.plan.folder / "consumer.ready"
+        wait_until(ready.exists, 120, "the consumer can be asked")
 
     def run(self) -> bool:
         """True if all was right."""
