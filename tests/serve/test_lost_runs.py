@@ -10,7 +10,7 @@ import pytest
 from serve.formats.test_wire_formats import READ_AGUI, READ_VERCEL
 from serve.npm import run_node
 from serve.process import ServerProcess
-from serve.serving import Frame, events_of, frames, text_of, wait_until
+from serve.serving import Frame, events_of, frames, text_of, wait_for_latest, wait_until
 from streamll.core.ordering import OrderCheck
 from streamll.core.wire import from_dict
 from streamll.testing import Reply
@@ -82,7 +82,8 @@ def test_a_killed_workers_run_ends_for_readers_elsewhere_in_every_format(orphan)
     check_responses([json.loads(data) for data in told["responses"]], said)
     the_wires_own_readers_agree(body, said)
     assert client.get(run["url"]).json()["status"] == "lost"
-    assert [each["status"] for each in client.get("/runs").json()["runs"]] == ["lost"]
+    wait_for_latest(client, "lost")
+    assert len(client.get("/runs").json()["runs"]) == 1
 
 
 def take_notices(events):
