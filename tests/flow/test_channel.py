@@ -15,6 +15,7 @@ from streamll.core.errors import ChannelClosed, ChannelOverflow, ConfigurationEr
 from streamll.core.events import RunEnd, StreamGap, TokenEvent
 from streamll.core.ordering import OrderCheck
 from streamll.flow.bridge import Mapped
+from streamll.flow.buffer import HARD_LIMIT
 from streamll.flow.channel import Channel
 from streamll.flow.dual import DualIterator
 
@@ -280,6 +281,19 @@ def test_block_abandoning_wakes_waiting_producers():
     channel = Channel(1)
     channel.put(RunEvents().token())
     producer = in_thread(channel.wait_for_space)
+    wait_until(lambda: channel.statistics().waiting_producers == 1)
+    channel.abandon()
+    assert producer.outcome() is True
+
+
+def test_block_who_waits_for_room_waits_for_a_reader_that_was_interrupted():
+    """Nobody else can see that this is overfull: a flood would go on for as long."""
+    run, channel = RunEvents(), Channel(2)
+    with channel._lock:  # as if a reader had been inside
+        for _ in range(2 * HARD_LIMIT):
+            channel.put(run.custom())
+        assert not channel.overfull
+        producer = in_thread(channel.wait_for_room)
     wait_until(lambda: channel.statistics().waiting_producers == 1)
     channel.abandon()
     assert producer.outcome() is True

@@ -148,6 +148,8 @@ class Channel(Generic[T]):
 
     def wait_for_room(self, timeout: float | None = None) -> bool:
         """Block this thread while ``overfull``, if the policy is ``block``; as ``wait_for_space``."""
+        if len(self._inbox) >= self._slack:
+            self._keep_up()
         return not self.overfull or self._wait_while("overfull", timeout)
 
     def close(self) -> None:

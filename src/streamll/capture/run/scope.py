@@ -253,8 +253,8 @@ class Scope:
         """Put a program's own event into the run, at the place where it happens."""
         self.run.publish_custom(event, self)
         for receiver in self.receivers:
-            if getattr(receiver, "overfull", False):
-                receiver.wait_for_room()  # type: ignore[attr-defined]
+            if (wait_for_room := getattr(receiver, "wait_for_room", None)) is not None:
+                wait_for_room()
 
 
 def _unasked(guards: Iterable[Guard]) -> tuple[Guard, ...]:
