@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
+from collections.abc import Callable
 
 import dspy
 from patience import BOUND
@@ -46,6 +47,23 @@ class Heard:
             if event.field == field
             and all(getattr(event, name) == value for name, value in identity.items())
         )
+
+
+class Noticing(Heard):
+    """A listener that can wait for an event."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.changed = threading.Condition()
+
+    def put(self, event: Event) -> None:
+        super().put(event)
+        with self.changed:
+            self.changed.notify_all()
+
+    def wait_for(self, condition: Callable[[Event], object]) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: any(map(condition, self.events)), BOUND)
 
 
 class QA(dspy.Module):

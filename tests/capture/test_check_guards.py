@@ -12,7 +12,7 @@ import dspy
 import pytest
 from dspy_lines import LM_ERROR, NO_FALLBACK
 from patience import BOUND
-from programs import QA, AsyncQA, Heard
+from programs import QA, AsyncQA, Heard, Noticing
 
 import streamll
 from streamll.capture import running
@@ -68,22 +68,7 @@ def gate():
     made.open.set()
 
 
-class Noticing(Heard):
-    """A listener that can wait for an event."""
-
-    def __init__(self):
-        super().__init__()
-        self.changed = threading.Condition()
-
-    def put(self, event):
-        super().put(event)
-        with self.changed:
-            self.changed.notify_all()
-
-    def wait_for(self, condition):
-        with self.changed:
-            assert self.changed.wait_for(lambda: any(map(condition, self.events)), BOUND)
-
+class Judged(Noticing):
     def wait_for_first(self):
         """Until the first sentence is judged, for which a check has no need to wait."""
         self.wait_for(lambda event: getattr(event, "token", "") == "One is good. ")
@@ -104,7 +89,7 @@ class Twice(dspy.Module):
 
 
 def test_what_is_held_is_nowhere_and_other_calls_go_on(lm, practice, gate):
-    heard, hooked = Noticing(), []
+    heard, hooked = Judged(), []
     program = streamll.instrument(Twice(), on_token=lambda event: hooked.append(event.data))
     practice.script({"answer": REPLY["answer"]}, {"answer": "Something else. And more."})
     with streamll.stream(program, sinks=[heard], guards=[check(gate)])(question="Why?") as events:
@@ -129,7 +114,7 @@ def test_what_is_held_is_nowhere_and_other_calls_go_on(lm, practice, gate):
 
 
 def test_the_end_of_a_call_waits(lm, practice, gate):
-    heard, returned = Noticing(), []
+    heard, returned = Judged(), []
     program = streamll.instrument(Twice(), fields="*", sinks=[heard])
     practice.script({"answer": "First."}, {"answer": REPLY["answer"]})
 
@@ -280,7 +265,7 @@ def _check_stopped(seen, error):
 
 def test_stop_also_ends_a_run_whose_program_has_returned(lm, practice, gate):
     program = Twice()
-    heard = Noticing()
+    heard = Judged()
     practice.script({"answer": "First."}, {"answer": REPLY["answer"]})
     streamll.instrument(
         program, fields="*", sinks=[heard], guards=[check(gate, action="stop", name="mine")]
@@ -305,7 +290,7 @@ def test_stop_also_ends_a_run_whose_program_has_returned(lm, practice, gate):
 @pytest.mark.parametrize("has_returned", [True, False])
 def test_stop_also_ends_a_run_that_is_about_to_end(lm, practice, gate, monkeypatch, has_returned):
     """The verdict comes when the program has returned, or is about to, and its run has not ended."""
-    program, heard = Twice(), Noticing()
+    program, heard = Twice(), Judged()
 
     def stop(scope):
         gate.open.set()
@@ -340,7 +325,7 @@ def test_stop_also_ends_a_run_that_is_about_to_end(lm, practice, gate, monkeypat
 
 def test_stop_also_ends_a_run_whose_caller_is_about_to_wait(lm, practice, gate, monkeypatch):
     """The verdict comes when the run's end is held back, and nobody has begun to wait for it."""
-    heard, wait, wait_async = Noticing(), Settling.wait, Settling.wait_async
+    heard, wait, wait_async = Judged(), Settling.wait, Settling.wait_async
     guards = [check(gate, action="stop", name="mine")]
 
     def stop():
@@ -372,7 +357,7 @@ def test_stop_also_ends_a_run_whose_caller_is_about_to_wait(lm, practice, gate, 
 
 def test_a_reader_in_time_is_told_of_a_timeout_as_its_caller_is(lm, practice, gate, monkeypatch):
     """The total timeout passes when the run's end is held back, and nobody has begun to wait for it."""
-    heard, wait = Noticing(), Settling.wait
+    heard, wait = Judged(), Settling.wait
 
     def wait_late(settling, scope):
         heard.wait_for(lambda event: event.closes == "run")
@@ -391,7 +376,7 @@ def test_what_is_held_when_the_reader_leaves_is_withheld(
     lm, practice, gate, new_threads, monkeypatch
 ):
     monkeypatch.setattr(running, "CANCEL_GRACE_S", BOUND)  # or its last events may not be read
-    heard = Noticing()
+    heard = Judged()
     practice.script(REPLY)
     stream = streamll.stream(QA(), sinks=[heard], guards=[check(gate)])
     with stream(question="Why?") as events:
@@ -411,7 +396,7 @@ def test_what_is_held_when_the_reader_leaves_is_withheld(
 
 def test_a_program_that_was_left_shows_nothing_more(lm, practice, gate):
     """Its reader has gone while the reply is still coming."""
-    heard = Noticing()
+    heard = Judged()
     practice.script(Reply(LONG, hold_after=60))
     stream = streamll.stream(QA(), sinks=[heard], guards=[check(gate)])
     with stream(question="Why?"):
@@ -425,7 +410,7 @@ def test_a_program_that_was_left_shows_nothing_more(lm, practice, gate):
 
 
 def test_leaving_a_run_that_checks_hold_ends_it(lm, practice, gate):
-    heard, program = Noticing(), Twice()
+    heard, program = Judged(), Twice()
     practice.script({"answer": "First."}, {"answer": REPLY["answer"]})
     with streamll.stream(program, sinks=[heard], guards=[check(gate)])(question="Why?"):
         assert program.returned.wait(BOUND)
@@ -439,7 +424,7 @@ def test_leaving_a_run_that_checks_hold_ends_it(lm, practice, gate):
 def test_a_run_that_fails_tells_what_it_has_shown(practice, gate):
     dspy.configure(lm=practice.lm(num_retries=0), adapter=NO_FALLBACK)
     practice.script(Reply(LONG, fault=Fault(error_after=60)))
-    heard = Noticing()
+    heard = Judged()
     with streamll.stream(QA(), sinks=[heard], guards=[check(gate)])(question="Why?") as events:
         assert gate.reached.wait(BOUND)
         practice.requests[0].wait_finished(BOUND)
@@ -642,7 +627,7 @@ def test_streamify_yields_what_checks_let_out(lm, practice, gate):
 
 
 def test_an_event_outside_of_runs_waits_as_well(gate):
-    heard = Noticing()
+    heard = Judged()
     with streamll.configure(sinks=[heard], guards=[check(gate)]):
         streamll.status("One. Two is bad.")
         streamll.status("Three.")

@@ -16,7 +16,7 @@ from typing import Any
 import dspy
 import pytest
 from profiles import THOROUGH
-from programs import Heard
+from programs import Heard, Noticing
 
 import streamll
 from streamll.capture.policy import call
@@ -202,7 +202,7 @@ def played(end: End, practice: Any, wire: str, engine: str, *, asynchronous: boo
     if engine == "litellm":
         settings["max_retries"] = 0  # of the SDK beneath it
     adapter = dspy.ChatAdapter()
-    heard = Heard()
+    heard = Noticing()
     options = None if end.config is None else {**LIMITS, **end.config}
     if options is not None and end.fallback is not None:
         options["fallbacks"] = [practice.lm(end.fallback, "another-model", engine="lm15")]
@@ -233,6 +233,7 @@ def played(end: End, practice: Any, wire: str, engine: str, *, asynchronous: boo
                 asyncio.run(aread()) if asynchronous else read()
         else:
             asyncio.run(aread()) if asynchronous else read()
+    heard.wait_for(lambda event: event.closes == "run")  # a program that was left ends by itself
     return heard
 
 
