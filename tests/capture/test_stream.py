@@ -501,7 +501,9 @@ def test_a_slow_reader_stops_the_program_at_the_buffers_bound(lm, practice):
         first = next(events)
         assert first.event_type == "run.start"
         channel = events._program_run.channel
-        practice.wait_for(lambda: channel.full, what="the channel to fill")
+        deadline = time.monotonic() + 60
+        while not channel.statistics().waiting_producers and time.monotonic() < deadline:
+            time.sleep(0.001)
         assert not finished.wait(0.1)
         # The hundred, and the chunks of one packet, which are read together: some sixty.
         assert channel.statistics().buffered <= 200
