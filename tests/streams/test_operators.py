@@ -95,15 +95,34 @@ def test_buffer_by_number(read, source):
     assert read(streams.buffer(source(*"abcde"), 2)) == [["a", "b"], ["c", "d"], ["e"]]
 
 
+class Noting:
+    """A stream that says when its reader has had something."""
+
+    def __init__(self, stream):
+        self.stream = stream
+        self.had = threading.Event()
+
+    def __iter__(self):
+        for item in self.stream:
+            self.had.set()
+            yield item
+
+    async def __aiter__(self):
+        async for item in self.stream:
+            self.had.set()
+            yield item
+
+
 def test_buffer_by_time(read):
     def slow():
         yield from "ab"
-        time.sleep(1.5)
+        assert stream.had.wait(60)  # what was there goes out while nothing more comes
         yield from "cd"
 
-    batches = read(streams.buffer(slow(), seconds=0.5))
+    stream = Noting(streams.buffer(slow(), seconds=0.2))
+    batches = read(stream)
     assert [item for batch in batches for item in batch] == list("abcd")
-    assert len(batches) > 1  # two, or more where the first two items come half a second apart
+    assert len(batches) > 1  # two, or more where items come far from each other
     assert read(streams.buffer(iter(range(10)), 4, seconds=60)) == [
         [0, 1, 2, 3], [4, 5, 6, 7], [8, 9],
     ]  # fmt: skip
