@@ -151,22 +151,26 @@ def test_leaving_early_closes_the_sources_and_their_threads(new_threads):
 
 
 def test_cancelling_the_reader_leaves_no_task():
-    async def silent():
-        yield 1
-        await asyncio.sleep(60)
-
     async def main():
+        had = asyncio.Semaphore(0)
+
+        async def silent():
+            yield 1
+            await asyncio.Event().wait()
+
         async def read():
             async for _ in aggregate_streams([silent(), silent()]):
-                pass
+                had.release()
 
         task = asyncio.create_task(read())
-        await asyncio.sleep(0.05)
+        for _ in range(2):
+            await asyncio.wait_for(had.acquire(), 60)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        for _ in range(5):
-            await asyncio.sleep(0)  # the tasks of the sources notice
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        if others:  # the tasks of the sources notice
+            await asyncio.wait(others, timeout=60)
         return len(asyncio.all_tasks())
 
     assert asyncio.run(main()) == 1
