@@ -155,7 +155,9 @@ class Question:
                 raise NobodyToAsk("the run has ended, so nobody sees the question")
             self._asked_at = time.monotonic()
             self.scope.listen(self._take_event)
-            self._questions.add(self)  # first: who sees the event may answer at once
+            self._questions.add(
+                self, self._asked_at
+            )  # first: who sees the event may answer at once
             run.publish(ev.Question, self.scope, self._identity, **facts, **self._own)
         if self._timeout is not None:
             self._timer = timers.at(self._asked_at + self._timeout, self._lapse)
@@ -238,13 +240,14 @@ class Question:
             if self.closed is not None:
                 return False
             self.closed, self._value, self._answer_id = closed, value, answer_id
+            now = time.monotonic()
             with scoped_context(self._context):
                 run.publish(
                     ev.Answer, self.scope, self._identity,
                     question_id=self.id, outcome=closed.outcome, value=told, by=closed.by,
-                    waited=time.monotonic() - self._asked_at, answer_id=answer_id,
+                    waited=now - self._asked_at, answer_id=answer_id,
                 )  # fmt: skip
-            self._questions.remove(self)
+            self._questions.remove(self, now)
             if self._waiter is not None:
                 self._waiter.wake()
         return True
@@ -264,8 +267,10 @@ class Questions:
     @property
     def waited(self) -> float:
         """Seconds so far in which a question was open, of however many at once."""
-        since = time.monotonic() - self._waiting_since if self.open else 0.0
-        return self._waited + since
+        return self._waited_until(time.monotonic())
+
+    def _waited_until(self, now: float) -> float:
+        return self._waited + (now - self._waiting_since if self.open else 0.0)
 
     def when_resumed(self, call: Callable[[], None]) -> bool:
         """Call this once when no question is open any more; False if none is now."""
@@ -274,14 +279,15 @@ class Questions:
                 self._resumed.append(call)
             return bool(self.open)
 
-    def add(self, question: Question) -> None:
+    def add(self, question: Question, now: float) -> None:
         if not self.open:
-            self._waiting_since = time.monotonic()
+            self._waiting_since = now
         self.open[question.id] = self._asked[question.id] = question
         asked_here[self.run.run_id] = self
 
-    def remove(self, question: Question) -> None:
-        waited = self.waited
+    def remove(self, question: Question, now: float) -> None:
+        """``now`` is until when its ``answer`` event says that it has waited."""
+        waited = self._waited_until(now)
         del self.open[question.id]
         if not self.open:
             self._waited = waited
