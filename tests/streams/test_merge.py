@@ -70,17 +70,23 @@ def test_one_failing_source_does_not_end_the_others(read):
 
 
 def test_stop_on_error_raises_the_first_error(read):
-    closed = []
+    begun, closed = threading.Event(), []
 
     def endless():
         try:
+            begun.set()
             while True:
                 yield 1
         finally:
             closed.append(True)
 
+    async def failing():
+        await asyncio.to_thread(begun.wait, 60)  # one that has not begun has nothing to close
+        async for item in counting(1, "bad", fail_after=0):
+            yield item
+
     with pytest.raises(ValueError, match="bad"):
-        read(aggregate_streams([endless(), counting(1, "bad", fail_after=0)], stop_on_error=True))
+        read(aggregate_streams([endless(), failing()], stop_on_error=True))
     deadline = time.monotonic() + 60
     while not closed and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -132,10 +138,11 @@ def test_a_reader_that_waits_makes_the_sources_wait(new_threads):
 
 
 def test_leaving_early_closes_the_sources_and_their_threads(new_threads):
-    closed = []
+    begun, closed = threading.Barrier(5, timeout=60), []
 
     def source(name):
         try:
+            begun.wait()  # one that has not begun has nothing to close
             while True:
                 yield name
         finally:
