@@ -48,7 +48,9 @@ def test_the_result_and_the_other_sinks_are_as_without_it(lm, practice, sink):
     practice.script(ANSWER, ANSWER)
     bad, good = sink(), MemorySink()
     program = streamll.instrument(QA(), stream_fields="*", sinks=[bad, good])
-    assert program("Why?").answer == good.text("answer") == ANSWER["answer"].strip()
+    answer = program("Why?").answer
+    assert good.catch_up(60)  # a call gives its sinks a second, which a busy machine exceeds
+    assert answer == good.text("answer") == ANSWER["answer"].strip()
     if isinstance(bad, Hanging):
         bad.release.set()
         assert bad.stop(60)
@@ -86,7 +88,9 @@ def test_a_receiver_that_raises_is_logged_once(lm, practice, caplog):
     practice.script(ANSWER)
     good = MemorySink()
     program = streamll.instrument(QA(), stream_fields="*", sinks=[Refusing(), good])
-    assert program("Why?").answer == good.text("answer")
+    answer = program("Why?").answer
+    assert good.catch_up(60)
+    assert answer == good.text("answer")
     assert caplog.text.count("Refusing") == 1
 
 

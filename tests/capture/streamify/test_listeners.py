@@ -252,7 +252,7 @@ def test_instrumented_and_watched_programs_stream_too(practice, lm):
     said = read_all(listen(Declared(), streamll.StreamListener("answer"))(question="?"))
     assert said.text("answer", "qa.predict") == "one"
     assert said.of("reasoning") == []
-    sink.stop()
+    assert sink.stop(60)
     assert "so" in {e.token for e in sink.events if e.event_type == "token"}
 
 
