@@ -13,6 +13,7 @@ from patience import Stopwatch
 from programs import QA, AsyncQA, Heard
 
 import streamll
+from brokers.servers import wait_until
 from streamll.capture import running
 from streamll.core.events import TERMINAL
 from streamll.testing import Fault, Reply
@@ -171,7 +172,7 @@ def test_programs_that_carry_on_after_errors_stop_too(lm, practice, program):
         first_token(events)
         left = Stopwatch()
     closed_within_bound(practice.requests[0], left)
-    practice.wait_for(lambda: "run.cancelled" in heard.types, what="the run to end")
+    wait_until(lambda: "run.cancelled" in heard.types, 60, "the run's end")
     assert len(practice.requests) == 1
     assert heard.types[-1] == "run.cancelled"
 
@@ -185,7 +186,7 @@ def test_a_cancelled_call_is_not_retried(practice):
         streamll.stream(QA(), sinks=[heard])(question="Why?") as events,
     ):
         first_token(events)
-    practice.wait_for(lambda: "run.cancelled" in heard.types, what="the run to end")
+    wait_until(lambda: "run.cancelled" in heard.types, 60, "the run's end")
     assert len(practice.requests) == 1
     partial = heard.events[-1].partial
     assert partial["generate.predict.reasoning"].startswith("r r")
