@@ -263,13 +263,16 @@ def test_all_timeouts_share_one_timer_thread(practice, lm, new_threads):
         entered = [await stream.__aenter__() for stream in streams]
         for events in entered:
             await events.__anext__()
-        timers = [thread for thread in threading.enumerate() if thread.name == "streamll timers"]
+        # Another test's may serve these, too, or be about to end, with one of their own in its place.
+        timers = new_threads("streamll timers")
         others = [thread for thread in new_threads("streamll") if thread not in timers]
         for stream in streams:
             await stream.__aexit__(None, None, None)
-        return len(timers), others
+        return timers, others
 
-    assert asyncio.run(main()) == (1, [])
+    timers, others = asyncio.run(main())
+    assert len(timers) <= 1
+    assert others == []
 
 
 class Streamified(dspy.Module):
