@@ -13,6 +13,7 @@ from dspy_and_ours import BOTH, OURS, read, read_all
 from profiles import THOROUGH
 
 import streamll
+from streamll.flow import waiting
 from streamll.sinks import MemorySink
 from streamll.testing import Reply
 
@@ -266,8 +267,9 @@ COUNT = 2000 if THOROUGH else 500
 
 
 @pytest.mark.parametrize("program_is_async", [False, True])
-def test_thousands_of_messages_and_a_slow_reader(program_is_async):
+def test_thousands_of_messages_and_a_slow_reader(program_is_async, monkeypatch):
     """C5: no deadlock, and nothing is lost as long as something can wait."""
+    monkeypatch.setattr(waiting, "LOOP_CHECK_S", 60)  # a busy machine keeps loops waiting, too
 
     async def main():
         messages = []
@@ -327,7 +329,7 @@ def test_instrument_takes_a_provider(practice, lm):
     sink = MemorySink()
     program = streamll.instrument(Program(), sinks=[sink], status=saying_everything(OURS))
     program(number=3)
-    sink.stop()
+    assert sink.stop(60)
     statuses = [event.message for event in sink.events if event.event_type == "status"]
     assert statuses[:3] == ["module Program of 3", "tool double of 3", "tool gave 6"]
     kinds = [event.event_type for event in sink.events]
