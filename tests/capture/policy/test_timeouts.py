@@ -24,29 +24,31 @@ from streamll.testing import Fault, PracticeServer, Reply
 pytestmark = pytest.mark.since_3_4
 
 AFTER = 8  # chunks: the header and two words
-SETTING = 1.0
-LATE = max(0.05, SETTING / 10)
-"""By how much a timeout may be late."""
+SETTINGS = (1.0, 5.0, 25.0)
+"""Seconds until a timeout; the later ones are for a machine that has sent nothing by then."""
 
 
 def test_a_silent_provider_ends_in_a_first_token_timeout_in_time(lm, practice, run):
     """Within 10 % (at least 50 ms) of the setting, measured where the reader is."""
     run(None)  # what is loaded on first use takes its time before
-    practice.requests.clear()
-    practice.script(Fault(silent=True))
-    sent: list[Stopwatch] = []
-    seen = lambda event: event.event_type == "lm.start" and sent.append(Stopwatch())  # noqa: E731
-    began = time.monotonic()
-    outcome = run(StreamConfig(first_token_timeout=SETTING), on_event=seen)
-    ended = time.monotonic()
-    kept_waiting = ended - sent[0].began - sent[0].until(ended)  # by this machine
-    assert isinstance(outcome.error, FirstTokenTimeout)
-    assert ended - began >= SETTING
-    assert ended - sent[0].began <= SETTING + LATE + kept_waiting
-    assert outcome.error.limit == SETTING
-    assert SETTING - 0.02 <= outcome.error.elapsed <= SETTING + LATE + kept_waiting
-    assert outcome.error.received == 0
-    practice.wait_for_requests(1)[0].wait_closed()  # the server may be late, too
+    for setting in SETTINGS:
+        script_anew(practice, Fault(silent=True))
+        sent: list[float] = []
+        seen = lambda event: event.event_type == "lm.start" and sent.append(time.monotonic())  # noqa: E731, B023
+        watch = Stopwatch()
+        outcome = run(StreamConfig(first_token_timeout=setting), on_event=seen)
+        ended = time.monotonic()
+        kept_waiting = ended - watch.began - watch.until(ended)  # by this machine
+        late = max(0.05, setting / 10) + kept_waiting
+        assert isinstance(outcome.error, FirstTokenTimeout)
+        assert ended - watch.began >= setting
+        assert ended - sent[0] <= setting + late
+        assert outcome.error.limit == setting
+        assert setting - 0.02 <= outcome.error.elapsed <= setting + late
+        assert outcome.error.received == 0
+        if practice.requests:  # otherwise the time was over before the request had arrived
+            break
+    practice.requests[0].wait_closed()
 
 
 @pytest.mark.parametrize(
@@ -323,8 +325,9 @@ from streamll.testing import PracticeServer
 class SlowDisk(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name == "litellm.main":
-            time.sleep(12)
+            time.sleep(limit + 2)
 
+limit = float(sys.argv[2])
 assert "litellm" not in sys.modules
 sys.meta_path.insert(0, SlowDisk())
 
@@ -343,7 +346,7 @@ async def main(streaming):
 with PracticeServer() as server:
     server.script({"answer": "Paris is nice"})
     dspy.configure(lm=server.lm(engine="litellm"))
-    config = streamll.StreamConfig(first_token_timeout=10, max_retries=0)
+    config = streamll.StreamConfig(first_token_timeout=limit, max_retries=0)
     program = QA() if sys.argv[1] == "async" else dspy.Predict("question -> answer")
     streaming = streamll.stream(program, config=config)
     if sys.argv[1] == "async":
@@ -354,12 +357,16 @@ with PracticeServer() as server:
     assert "litellm.main" in sys.modules
     [end] = [event for event in events if event.event_type == "lm.end"]
     assert end.error_type is None
-    assert 0 < end.time_to_first_token < 12 < events[-1].duration
+    assert 0 < end.time_to_first_token < limit + 2 < events[-1].duration
 """
 
 
 @pytest.mark.parametrize("way", ["sync", "async"] if THOROUGH else ["async"])
 def test_importing_litellm_is_not_the_models_silence(way):
     """X8: time starts when the request leaves."""
-    done = warm.run([sys.executable, "-c", COLD, way], capture_output=True, text=True)
+    for limit in ("10", "50"):  # what a busy machine keeps the model waiting counts as silence
+        command = [sys.executable, "-c", COLD, way, limit]
+        done = warm.run(command, capture_output=True, text=True)
+        if done.returncode == 0:
+            break
     assert done.returncode == 0, done.stderr
