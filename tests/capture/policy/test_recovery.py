@@ -152,7 +152,8 @@ def test_streams_to_one_provider_with_one_key_share_a_breaker(practice):
     assert "practice" not in repr(provider_key(practice.lm()))  # the key itself is not kept
 
 
-def test_a_provider_that_keeps_failing_opens_the_breaker(practice, run, lm, breaker):
+def test_a_provider_that_keeps_failing_opens_the_breaker(practice, run, lm, breaker, monkeypatch):
+    monkeypatch.setattr(breaker, "_clock", lambda: 0.0)  # a busy machine lets seconds pass
     practice.fault = Fault(status=500)
     config = StreamConfig(max_retries=3, retry_delay=0, max_retry_delay=1)
     for _ in range(3):
