@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import dspy
 import pytest
 import warm
+from patience import BOUND
 
 import streamll
 
@@ -76,7 +77,7 @@ async def read(stream) -> Yielded:
     return said
 
 
-def read_all(stream, timeout: float = 60) -> Yielded:
+def read_all(stream, timeout: float = 5 * BOUND) -> Yielded:
     return asyncio.run(asyncio.wait_for(read(stream), timeout))  # it may import LiteLLM
 
 

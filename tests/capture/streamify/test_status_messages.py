@@ -10,6 +10,7 @@ import dspy
 import pytest
 from dspy.streaming.messages import sync_send_to_stream
 from dspy_and_ours import BOTH, OURS, read, read_all
+from patience import BOUND
 from profiles import THOROUGH
 
 import streamll
@@ -281,7 +282,7 @@ def test_thousands_of_messages_and_a_slow_reader(program_is_async, monkeypatch):
                 await asyncio.sleep(0.02)
         return messages, value
 
-    messages, last = asyncio.run(asyncio.wait_for(main(), 60))
+    messages, last = asyncio.run(asyncio.wait_for(main(), 5 * BOUND))
     assert last.answer == "done"
     assert len(messages) == 2 * COUNT
 
@@ -390,7 +391,7 @@ def test_waiting_for_a_connection_is_announced(practice, lm):
         await asyncio.gather(*(stream.aclose() for stream in [*streams, late]))
         return first
 
-    first = asyncio.run(asyncio.wait_for(main(), 60))
+    first = asyncio.run(asyncio.wait_for(main(), 5 * BOUND))
     assert first == streamll.StatusMessage("Waiting for a free connection to the language model...")
 
 
@@ -408,7 +409,7 @@ def test_ninety_paused_readers_do_not_keep_the_next_from_its_first_token(practic
         assert not any(request.over for request in practice.requests)  # nobody made room for it
         await asyncio.gather(*(stream.aclose() for stream in [*streams, other]))
 
-    asyncio.run(asyncio.wait_for(main(), 60))
+    asyncio.run(asyncio.wait_for(main(), 5 * BOUND))
 
 
 def test_a_tools_own_thread_may_send_too():

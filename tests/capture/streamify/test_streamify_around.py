@@ -14,6 +14,7 @@ import dspy
 import pytest
 from dspy.streaming import StatusMessage, StatusMessageProvider, StreamListener, StreamResponse
 from dspy_lines import without_waiting
+from patience import BOUND
 from profiles import in_turn
 from programs import Heard
 
@@ -206,7 +207,9 @@ def perform(practice, monkeypatch):
         replies = iter(row.replies)
         practice.respond(lambda request: next(replies, None))
         with dspy.context(lm=practice.lm(**row.lm), adapter=row.adapter()):
-            return asyncio.run(asyncio.wait_for(way(row, heard), 60))  # it may import LiteLLM
+            return asyncio.run(
+                asyncio.wait_for(way(row, heard), 5 * BOUND)
+            )  # it may import LiteLLM
 
     return run
 

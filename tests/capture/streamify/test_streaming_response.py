@@ -12,6 +12,7 @@ import anyio
 import dspy
 import pytest
 import uvicorn
+from patience import BOUND
 from profiles import THOROUGH
 from starlette.applications import Starlette
 from starlette.responses import StreamingResponse
@@ -84,7 +85,7 @@ def test_many_requests_at_once(practice, served, path):
         words = [f"w{number}" for number in range(100 if THOROUGH else 30)]
         return words, await asyncio.gather(*(get(served, path.format(word)) for word in words))
 
-    words, answers = asyncio.run(asyncio.wait_for(main(), 60))
+    words, answers = asyncio.run(asyncio.wait_for(main(), 5 * BOUND))
     for word, events in zip(words, answers, strict=True):
         expected = " ".join([word] * 30)
         chunks = [event["response"]["chunk"] for event in events if "response" in event]

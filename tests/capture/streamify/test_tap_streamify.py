@@ -6,6 +6,7 @@ import asyncio
 
 import dspy
 import pytest
+from patience import BOUND
 from scenarios import CHAT_REPLY
 from tapping import Notes, tapped
 
@@ -43,7 +44,7 @@ def streamified(lm, asynchronous):
         return chunks, prediction
 
     with dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
-        return asyncio.run(asyncio.wait_for(main(), 60))  # it may import LiteLLM
+        return asyncio.run(asyncio.wait_for(main(), 5 * BOUND))  # it may import LiteLLM
 
 
 def failure_of(lm, asynchronous):
