@@ -22,6 +22,10 @@ BOUND = 60
 
 PRESSURE = [Path("/proc/pressure", each) for each in ("cpu", "io", "memory")]
 """For how long, in all, some process has waited for a core, a disk or memory."""
+CORES = os.cpu_count() or 1
+"""Pressure is the mean of all cores that have work: who waits for one of them, while the others do not keep
+anybody waiting, has waited up to so many times as long.
+"""
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 UNKNOWN_SHARE = 0.9
 """The share of the time that counts as waiting where the system does not tell."""
@@ -47,11 +51,11 @@ class Stopwatch:
 
 
 def _waited() -> float | None:
-    """Seconds lost so far: to other processes, to the disk, and to other virtual machines."""
+    """Seconds lost so far, at most: to other processes, to the disk, and to other virtual machines."""
     try:
         stalls = [path.read_text("ascii") for path in PRESSURE]
         stolen = Path("/proc/stat").read_text("ascii").split(maxsplit=9)[8]
     except OSError:
         return None
     microseconds = sum(int(each.split("total=", 1)[1].split()[0]) for each in stalls)
-    return microseconds / 1_000_000 + int(stolen) / TICKS_PER_S
+    return CORES * microseconds / 1_000_000 + int(stolen) / TICKS_PER_S
