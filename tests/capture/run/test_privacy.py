@@ -314,14 +314,16 @@ def test_the_documented_redact_finds_all_that_a_model_says(practice, heard, end)
     with (
         dspy.context(lm=practice.lm(num_retries=0), adapter=adapter),
         streamll.configure(redact=documented_redact(), sinks=[heard]),
-        streamll.stream(dspy.Predict("question -> answer"))(question="?") as events,
-        contextlib.suppress(LM_ERROR),
     ):
-        for _ in events:
-            if end == "run.cancelled" and "-" in events.text("answer"):
-                break
-    # One that is left ends in a thread of its own, for which its reader hardly waits.
-    wait_until(lambda: end in heard.types, 60, "the run's end")
+        with (
+            streamll.stream(dspy.Predict("question -> answer"))(question="?") as events,
+            contextlib.suppress(LM_ERROR),
+        ):
+            for _ in events:
+                if end == "run.cancelled" and "-" in events.text("answer"):
+                    break
+        # One that is left ends in a thread of its own, for which its reader hardly waits.
+        wait_until(lambda: end in heard.types, 60, "the run's end")
     assert heard.events[-1].event_type == end
     assert len(heard.of("field.corrected")) == (end == "run.end")
     said = repr([dict(event.data) for event in heard.events])
