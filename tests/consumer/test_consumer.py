@@ -212,17 +212,26 @@ def test_handlers_may_be_methods_lambdas_and_callable_objects(url):
         consumer.subscribe("print")
 
 
-def test_handlers_that_occupy_all_threads_of_the_loop_do_not_cost_a_member_its_claims(url):
+def test_handlers_that_occupy_all_threads_of_the_loop_do_not_cost_a_member_its_claims(tmp_path):
     """D4: the member goes on extending its claims."""
+    # They are extended every third of the time: a busy machine may keep a member waiting longer.
+    for claim_after in (3.0, 9.0, 27.0):
+        begun = handled_by_two(f"sqlite:///{tmp_path}/{claim_after}.db", claim_after)
+        if begun == ["r1:0"]:
+            return
+    raise AssertionError(begun)
+
+
+def handled_by_two(url, claim_after):
+    """What two members handled while one's handler took longer than a claim without an extension."""
     write(url, make_run("r1", [])[:1])
     begun = []
 
     async def handle(event):
         begun.append(event.event_id)
-        await asyncio.to_thread(time.sleep, 8)
+        await asyncio.to_thread(time.sleep, claim_after * 4 / 3)
 
-    # Claims are extended every two seconds: the member may be kept waiting for some seconds more.
-    options = {"group": "g", "start": "beginning", "claim_after": 6.0}
+    options = {"group": "g", "start": "beginning", "claim_after": claim_after}
     consumer = EventConsumer(url, **options)
     consumer.subscribe(handle)
     other = EventConsumer(url, **options)
@@ -234,14 +243,14 @@ def test_handlers_that_occupy_all_threads_of_the_loop_do_not_cost_a_member_its_c
         await asyncio.to_thread(wait_until, lambda: begun, BOUND, "it is at work")
         other.start()
         await asyncio.to_thread(
-            wait_until, lambda: consumer.statistics().handled, BOUND, "it has done"
+            wait_until, lambda: consumer.statistics().handled, 2 * BOUND, "it has done"
         )
         consumer.stop_soon()
         await asyncio.wait_for(running, BOUND)
 
-    asyncio.run(asyncio.wait_for(main(), BOUND))
+    asyncio.run(asyncio.wait_for(main(), 4 * BOUND))
     assert other.stop(BOUND)
-    assert begun == ["r1:0"]
+    return begun
 
 
 def test_iteration_can_be_resumed_after_leaving_the_loop(url):
@@ -271,8 +280,9 @@ def test_a_reader_sees_an_event_within_milliseconds(url):
     for n in range(20):
         watches.append(Stopwatch())
         sink.put(Status(message=str(n)))
+        # One after the other: a thread that a busy machine keeps waiting delays one, not all.
+        wait_until(lambda n=n: len(took) == n + 1, BOUND, "the event")
         time.sleep(0.02)
-    wait_until(lambda: len(took) == 20, BOUND, "all events")
     assert consumer.stop(BOUND)
     sink.stop()
     assert sorted(took)[10] < 0.1
