@@ -9,7 +9,6 @@ import time
 
 import dspy
 import pytest
-from patience import Stopwatch
 
 import streamll
 from streamll.core.errors import WireError
@@ -105,16 +104,16 @@ def test_the_original_timing_is_kept_and_can_be_sped_up(practice, tmp_path):
     [exchange] = recorded_exchanges(path)
     took = exchange.chunks[-1][0]  # since the request: who reads late finds chunks side by side
     assert took > 0.05 * 4
-    watches = {}
-    for speed in (1.0, 1000.0):
+
+    def replayed(speed):
         with replay(path, speed=speed):
-            watches[speed] = Stopwatch()
+            began = time.monotonic()
             program(question=QUESTION)
-            ended = time.monotonic()
-        if speed == 1.0:
-            assert ended - watches[speed].began >= took
-        else:
-            assert watches[speed].until(ended) < took
+            return time.monotonic() - began
+
+    assert replayed(1.0) >= took
+    # However busy the machine: with the pauses of the recording none would be quicker than it.
+    assert any(replayed(1000.0) < took for _ in range(20))
 
 
 def test_retries_are_recorded_with_their_faults(practice, tmp_path):
