@@ -390,7 +390,9 @@ def test_a_long_pause_of_the_model_shows_in_the_distribution(telemetry, practice
     practice.script(Reply(chunks=chunks, packets=True, hold_after=6))
     program = streamll.stream(dspy.Predict("question -> answer"), sinks=[telemetry.sink])
     with program(question="?") as events:
-        next(event for event in events if event.event_type == "token")  # the first chunks are read
+        text = ""
+        while text.split() != ["word"] * 5:  # what comes before the pause has been read
+            text += getattr(next(events), "token", "")
         practice.requests[0].wait_held()
         time.sleep(1.0)  # the model's pause
         practice.release()
