@@ -32,7 +32,7 @@ Log = Callable[[RecordedRequest], None]
 Responder = Callable[[RecordedRequest], ReplyLike | None]
 Scripted = ReplyLike | Responder
 BACKLOG_CONNECTIONS = 2048
-STOP_TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = WAIT_S
 OPTIONS = ("pace", "chunk", "packets", "fault")
 """The options of a reply for which the server has a default."""
 
