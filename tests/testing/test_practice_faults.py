@@ -6,11 +6,27 @@ import json
 
 import pytest
 from patience import Stopwatch
+from raw_client import RawClient
 
 from streamll.testing import Fault, Reply
 
 TEXT = "one two three four five six"
 NOTICE_TIMEOUT_S = 0.1  # X7
+
+
+def notices_at_once(practice, leave):
+    """Whether a client that leaves is noticed at once; a busy machine gets several chances.
+
+    ``leave(client)`` asks over a connection of its own and returns its request, to be left.
+    """
+    for _ in range(5):
+        client = RawClient(practice)
+        request = leave(client)
+        left = Stopwatch()
+        client.close()
+        if left.until(request.wait_closed()) < NOTICE_TIMEOUT_S:
+            return True
+    return False
 
 
 def faulty(**fault) -> Reply:
@@ -182,18 +198,18 @@ def test_malformed_after_breaks_exactly_one_frame(practice, ask, wire):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_silent_reply_sends_no_status_line_and_notices_a_disconnect_at_once(
-    practice, client, stream
-):
-    practice.script(faulty(silent=True))
-    client.send(stream=stream)
-    [request] = practice.wait_for_requests(1)
-    request.wait_held()
-    assert request.status is None
-    left = Stopwatch()
-    client.close()
-    assert left.until(request.wait_closed()) < NOTICE_TIMEOUT_S
-    assert request.over
+def test_a_silent_reply_sends_no_status_line_and_notices_a_disconnect_at_once(practice, stream):
+    def leave(client):
+        practice.script(faulty(silent=True))
+        before = len(practice.requests)
+        client.send(stream=stream)
+        request = practice.wait_for_requests(before + 1)[-1]
+        request.wait_held()
+        assert request.status is None
+        return request
+
+    assert notices_at_once(practice, leave)
+    assert practice.requests[-1].over
 
 
 def test_a_silent_reply_can_be_released(practice, client):
@@ -204,36 +220,36 @@ def test_a_silent_reply_can_be_released(practice, client):
     assert client.receive().text("openai") == TEXT
 
 
-def test_stall_after_stops_after_that_many_chunks_and_notices_a_disconnect_at_once(
-    practice, client, wire
-):
-    practice.script(faulty(stall_after=4))
-    client.send(wire, stream=True)
-    received = client.head()
-    while received.text(wire) != "one two three four":
-        client.chunk(received)
-    request = practice.requests[0]
-    request.wait_held()
-    assert request.chunks_sent == 4
-    left = Stopwatch()
-    client.close()
-    assert left.until(request.wait_closed()) < NOTICE_TIMEOUT_S
-    assert request.finished_at is None
+def test_stall_after_stops_after_that_many_chunks_and_notices_a_disconnect_at_once(practice, wire):
+    def leave(client):
+        practice.script(faulty(stall_after=4))
+        client.send(wire, stream=True)
+        received = client.head()
+        while received.text(wire) != "one two three four":
+            client.chunk(received)
+        request = practice.requests[-1]
+        request.wait_held()
+        assert request.chunks_sent == 4
+        return request
+
+    assert notices_at_once(practice, leave)
+    assert practice.requests[-1].finished_at is None
 
 
-def test_an_open_end_keeps_the_connection_after_the_whole_stream(practice, client, wire):
-    practice.script(faulty(open_end=True))
-    client.send(wire, stream=True)
-    received = client.head()
-    while received.text(wire) != TEXT:
-        client.chunk(received)
-    request = practice.requests[0]
-    request.wait_held()
-    assert request.chunks_sent == 6
-    assert request.finished_at is None
-    left = Stopwatch()
-    client.close()
-    assert left.until(request.wait_closed()) < NOTICE_TIMEOUT_S
+def test_an_open_end_keeps_the_connection_after_the_whole_stream(practice, wire):
+    def leave(client):
+        practice.script(faulty(open_end=True))
+        client.send(wire, stream=True)
+        received = client.head()
+        while received.text(wire) != TEXT:
+            client.chunk(received)
+        request = practice.requests[-1]
+        request.wait_held()
+        assert request.chunks_sent == 6
+        assert request.finished_at is None
+        return request
+
+    assert notices_at_once(practice, leave)
 
 
 def test_keepalive_sends_nothing_but_comments(practice, client):
@@ -248,17 +264,17 @@ def test_keepalive_sends_nothing_but_comments(practice, client):
     assert received.text("openai") == TEXT
 
 
-def test_keepalive_sends_comments_during_a_stall(practice, client):
-    practice.script(faulty(keepalive=0.005, stall_after=2))
-    client.send(stream=True)
-    received = client.head()
-    while b": keep-alive\n\n" not in received.chunks[-2:]:
-        client.chunk(received)
-    assert received.text("openai") == "one two"
-    request = practice.requests[0]
-    left = Stopwatch()
-    client.close()
-    assert left.until(request.wait_closed()) < NOTICE_TIMEOUT_S
+def test_keepalive_sends_comments_during_a_stall(practice):
+    def leave(client):
+        practice.script(faulty(keepalive=0.005, stall_after=2))
+        client.send(stream=True)
+        received = client.head()
+        while b": keep-alive\n\n" not in received.chunks[-2:]:
+            client.chunk(received)
+        assert received.text("openai") == "one two"
+        return practice.requests[-1]
+
+    assert notices_at_once(practice, leave)
 
 
 # --- unusual but legal --------------------------------------------------------------------------
