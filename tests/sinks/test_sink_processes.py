@@ -42,6 +42,8 @@ def test_process_exit_flushes_sinks():
     done = run_script(
         """
         sink = Slow()
+        import streamll.sinks.base as base
+        base.EXIT_SECONDS = 60  # all of them, on a busy machine as well
         for n in range(20):
             sink.put(Status(message=str(n)))
         """
@@ -88,7 +90,7 @@ def test_a_hanging_handler_delays_exit_only_for_a_while():
     done = run_script(
         """
         import streamll.sinks.base as base
-        base.EXIT_SECONDS = 3  # for both: a busy machine gets to the other one late
+        base.EXIT_SECONDS = 8  # for both: a busy machine gets to the other one late
 
         class Hanging(BaseSink):
             def handle_event(self, event):
