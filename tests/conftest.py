@@ -213,7 +213,7 @@ def own_dspy():
 
 @pytest.fixture(autouse=True)
 def own_streamll():
-    """Without configuration, context, ``watch()`` and hooks in DSPy."""
+    """Without configuration, context, ``watch()``, open breakers and hooks in DSPy."""
     import msgspec
 
     from streamll import context
@@ -227,6 +227,8 @@ def own_streamll():
     context.clear_context()
     if watching := sys.modules.get("streamll.watching"):
         watching.unwatch()
+    if breaker := sys.modules.get("streamll.flow.breaker"):
+        breaker._breakers.clear()  # the next practice server may get the port of a failing one
     if patch := sys.modules.get("streamll.capture.hooks.places"):
         patch.uninstall()
 
