@@ -120,10 +120,10 @@ def test_starting_and_stopping_may_be_repeated_or_left_out():
     sink.start()
     for event in tokens(3):
         sink.put(event)
-    assert sink.stop()
-    assert sink.stop()
+    assert sink.stop(BOUND)
+    assert sink.stop(BOUND)
     sink.put(Status(message="later"))
-    assert sink.stop()
+    assert sink.stop(BOUND)
     assert len(sink.events) == 4
 
 
@@ -138,7 +138,7 @@ def test_a_raising_handler_is_logged_once_and_gets_the_later_events(caplog):
     with caplog.at_level(logging.WARNING, "streamll"):
         for event in tokens(10):
             sink.put(event)
-        assert sink.stop()
+        assert sink.stop(BOUND)
         assert len(sink.events) == 10
         statistics = sink.statistics()
         assert (statistics.handled, statistics.failed) == (7, 3)
@@ -158,7 +158,7 @@ def test_system_exit_in_a_handler_stays_in_the_sink():
     sink = Exiting()
     for event in tokens(3):
         sink.put(event)
-    assert sink.stop()
+    assert sink.stop(BOUND)
     assert sink.statistics().failed == 3
 
 
@@ -175,7 +175,7 @@ def test_a_failing_batch_counts_all_its_events():
     sink.put(tokens(2)[0])
     assert sink.catch_up(BOUND)
     sink.put(tokens(2)[1])
-    assert sink.stop()
+    assert sink.stop(BOUND)
     assert (sink.shipped, sink.statistics().failed) == (1, 1)
 
 
@@ -190,7 +190,7 @@ def test_a_slow_handler_never_slows_the_program_and_loses_nothing():
     statistics = sink.statistics()
     assert statistics.buffered <= 50
     sink.go_on.set()
-    assert sink.stop()
+    assert sink.stop(BOUND)
     assert "".join(event.token for event in sink.events) == "".join(e.token for e in events)
     statistics = sink.statistics()
     assert statistics.handled + statistics.merged == statistics.received == 5_000
@@ -209,7 +209,7 @@ def test_drop_oldest_reports_its_losses():
     for event in events[1:]:
         sink.put(event)
     sink.go_on.set()
-    assert sink.stop()
+    assert sink.stop(BOUND)
     assert [event.event_type for event in sink.events] == ["token", "stream.gap", *["token"] * 3]
     assert sink.events[1].count == 16
     assert sink.statistics().dropped == 16
@@ -401,7 +401,7 @@ def test_an_async_handler_runs_on_one_loop_of_the_sinks_own():
     assert sink.catch_up(BOUND)
     for event in events[50:]:
         sink.put(event)
-    assert sink.stop()
+    assert sink.stop(BOUND)
     assert sink.events == events
     assert sink.statistics().failed == 1
     (loop,) = sink.loops
@@ -443,7 +443,7 @@ def test_an_async_batch_handler_works_too():
     sink = Async()
     for event in tokens(100):
         sink.put(event)
-    assert sink.stop()
+    assert sink.stop(BOUND)
     assert sink.seen == 100
 
 
@@ -459,7 +459,7 @@ def test_many_threads_may_put_at_once():
         thread.start()
     for thread in threads:
         thread.join(BOUND)
-    assert sink.stop()
+    assert sink.stop(BOUND)
     for number in range(8):
         assert [e.seq for e in sink.events if e.message == str(number)] == list(range(200))
 
@@ -486,7 +486,7 @@ def test_a_pickled_sink_leaves_its_worker_behind():
     assert sink.catch_up(BOUND)
     again = pickle.loads(pickle.dumps(sink))
     again.put(tokens(1)[0])
-    assert again.stop()
+    assert again.stop(BOUND)
     assert (again.seen, again.buffer_size, sink.seen) == (2, 7, 1)
     sink.stop()
 
@@ -501,5 +501,5 @@ def test_a_callback_sink_calls_a_function_of_either_kind():
     for sink in (CallbackSink(seen.append), CallbackSink(later)):
         for event in events:
             sink.put(event)
-        assert sink.stop()
+        assert sink.stop(BOUND)
     assert seen == seen_async == events
