@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from dspy import lm15
 
+from brokers.servers import wait_until
 from streamll.core.errors import (
     CircuitOpen,
     ConfigurationError,
@@ -483,12 +484,19 @@ def test_an_error_hook_gets_what_ends_a_stream(make_model, practice, run, kind, 
     hooks = Hooks(before=began.append, on_error=hook)
     stream = make_model(hooks=hooks).invoke_stream("x", **options)
 
+    def all_told():  # its reader may have the error before
+        wait_until(lambda: len(told) == len(began), 60, "what the hook was told")
+
     async def read():
-        async for _ in stream:
-            pass
+        try:
+            async for _ in stream:
+                pass
+        finally:
+            await asyncio.to_thread(all_told)
 
     with pytest.raises(error) as raised:
         run(read()) if kind == "async" else list(stream)
+    all_told()
     assert [str(each) for each in told] == [str(raised.value)] * len(began)
     assert all(type(each) is error for each in told)
 
