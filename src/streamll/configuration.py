@@ -53,17 +53,15 @@ class Configuration(msgspec.Struct, kw_only=True):
     tokens_in_evaluate: bool = False
     redact_failed: Redact | None = None  # whose failure has been logged
 
-    def approve(self, event: Event) -> Event | None:
-        """The event as it may leave the run, or ``None``.
+    def approve(self, event: Event, redact: Redact) -> Event | None:
+        """The event as ``redact`` lets it leave the run, or ``None``.
 
         A ``redact`` that raises, returns anything else, or puts something else where an event has
         text, lets nothing out.
         """
-        if self.redact is None:
-            return event
         approved: Any
         try:
-            approved = self.redact(event)
+            approved = redact(event)
             odd = None if approved is event else _without_text(approved)
             if odd is None and (approved is None or isinstance(approved, Event)):
                 return approved
@@ -75,9 +73,9 @@ class Configuration(msgspec.Struct, kw_only=True):
                 failure = f"returned a {name} whose {odd} is not text"
         except Exception as error:  # noqa: BLE001 - whatever it raises, the event must not leave
             failure = f"raised {type(error).__name__}"
-        if self.redact_failed is not self.redact:
-            self.redact_failed = self.redact
-            name = getattr(self.redact, "__qualname__", type(self.redact).__name__)
+        if self.redact_failed is not redact:
+            self.redact_failed = redact
+            name = getattr(redact, "__qualname__", type(redact).__name__)
             text = "redact function %s %s on a %s event; such events are withheld (logged once)"
             logger.warning(text, name, failure, event.event_type)
         return None
@@ -95,7 +93,7 @@ class Configuration(msgspec.Struct, kw_only=True):
             send(event)
 
     def _send(self, sinks: tuple[Receiver, ...], event: Event) -> None:
-        approved = self.approve(event)
+        approved = event if self.redact is None else self.approve(event, self.redact)
         if approved is not None:
             for sink in sinks:
                 sink.put(approved)
@@ -208,8 +206,8 @@ def configure(
         sinks: get the events of every captured run, besides the run's own sinks.
         redact: called with each event before any sink or stream sees it; returns the event,
             a changed one (``msgspec.structs.replace``), or ``None`` to withhold it. If it
-            raises or returns anything else, the event is withheld. ``None`` removes it. It sees
-            events as guards have left them.
+            raises or returns anything else, the event is withheld. ``None`` removes it, but not
+            from a run that began with it. It sees events as guards have left them.
         guards: what no event may show, of ``streamll.guards``: they mask text while it streams, also
             where it comes in pieces, for every run that starts from now on, and for events outside of
             runs, about which no ``Check`` is asked. ``()`` removes them.

@@ -18,7 +18,6 @@ import msgspec
 from streamll.asking.answers import AnswerType
 from streamll.asking.here import asked_here
 from streamll.asking.through_log import Listening
-from streamll.configuration import configuration
 from streamll.context import get_context, scoped_context
 from streamll.core import events as ev
 from streamll.core.errors import (
@@ -207,7 +206,7 @@ class Question:
 
     def _tell(self, problem: str) -> str:
         """What may be told of a problem: the schema that it quotes may have been masked in the question."""
-        redacted = configuration.redact is not None
+        redacted = self.scope.run.redact is not None
         if redacted and (self._shown is None or self._shown.schema != self.answers.schema):
             return NOT_TOLD
         return self.scope.as_shown(problem) or NOT_TOLD

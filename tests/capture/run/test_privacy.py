@@ -192,6 +192,21 @@ def test_a_redact_that_leaves_no_text_where_one_is_lets_nothing_out(lm, tmp_path
     assert "careless returned a TokenEvent whose token is not text" in caplog.text
 
 
+def test_a_run_that_outlives_the_block_of_its_redact_stays_under_it(lm, practice, heard):
+    def without_number(event):
+        return wire.decode(wire.encode(event).replace(b"555-", b"###-"))
+
+    practice.script(Reply({"answer": "Call 555-0100"}, chunk=1, packets=True, hold_after=40))
+    program = dspy.Predict("question -> answer")
+    with contextlib.ExitStack() as left_later:
+        with streamll.configure(redact=without_number, sinks=[heard]):
+            events = left_later.enter_context(streamll.stream(program)(question="?"))
+            next(event for event in events if "555-" in events.text("answer"))
+    wait_until(lambda: "run.cancelled" in heard.types, 60, "the run's end")
+    assert "Call ###-" in repr(heard.events[-1].data)
+    assert "555-" not in repr([event.data for event in heard.events])
+
+
 def test_each_redact_that_fails_is_reported(lm, caplog):
     for redact in (lambda event: 1, lambda event: 2):
         streamll.configure(redact=redact)

@@ -59,7 +59,7 @@ class LMCall:
         self.requests = Requests(frame.name)
         self._fields = CallFields(scope, self.predictor, prompt)
         # A chunk may hold what a guard forbids, or half of it; readers then have the events alone.
-        is_masked = bool(scope.guards) or configuration.redact is not None
+        is_masked = bool(scope.guards) or self.run.redact is not None
         asking = () if is_masked else scope.reader_requests
         readers = [each for each in asking if each.wants_chunks(self.predictor)]
         self._has_chunk_readers = bool(readers)

@@ -23,7 +23,7 @@ import msgspec
 from streamll.asking.questions import Questions
 from streamll.capture.inside_dspy import ACTIVE_CALL_ID, context_outside
 from streamll.capture.run.frames import Frame, ModuleNames
-from streamll.configuration import configuration, describe, included
+from streamll.configuration import Redact, configuration, describe, included
 from streamll.context import get_context
 from streamll.core import events as ev
 from streamll.core.errors import GuardStopped, logger
@@ -58,6 +58,7 @@ class Run:
         self.has_cancelled_calls = False  # spares every token a look at all enclosing calls
         self.identity = Identity(run_id=self.run_id)
         self.lock = threading.RLock()
+        self._redact = configuration.redact
         self._next_seq = itertools.count().__next__
         self._open_frames: dict[str, Frame] = {}  # whose start has been told, and no end
         self._open_fields: dict[int, tuple[OpenText, CapturedCall, Identity, str]] = {}  # likewise
@@ -301,8 +302,14 @@ class Run:
                 self._leave(self.guarding.finish_texts(identity, scope, now()))
             self.settling.tell()
 
+    @property
+    def redact(self) -> Redact | None:
+        """What is asked about its events: where a block is left meanwhile, still that of its beginning."""
+        return self._redact if configuration.redact is None else configuration.redact
+
     def _deliver(self, event: Event, scope: CapturedCall) -> None:
-        approved = event if configuration.redact is None else configuration.approve(event)
+        redact = self.redact
+        approved = event if redact is None else configuration.approve(event, redact)
         if approved is not None:
             for put in scope.put_methods:
                 try:

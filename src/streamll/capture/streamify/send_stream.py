@@ -59,7 +59,8 @@ class SendStream:
         elif is_lm_chunk(item):
             if self._is_tapped():
                 return
-            if configuration.redact is not None:
+            known = configuration if self.scope is None else self.scope.run
+            if known.redact is not None:
                 _warn_of_withheld("a language model's raw chunk")
             else:
                 for value in self._parsed(item) if self._targets else (item,):
