@@ -61,6 +61,7 @@ class Background:
         self._thread: threading.Thread | None = None
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_told = False  # the task has been cancelled
 
     @property
     def has_begun(self) -> bool:
@@ -99,10 +100,14 @@ class Background:
         raise StreamllError(NO_LOOP)
 
     def cancel(self) -> None:
-        """Set ``cancelled`` and cancel the task. Never waits; any thread may call it."""
+        """Set ``cancelled`` and cancel the task. Never waits; any thread may call it, also again.
+
+        A task is cancelled once: the second time would interrupt what it does to end.
+        """
         self.cancelled = True
         task, loop = self._task, self._loop
-        if task is not None and loop is not None:
+        if task is not None and loop is not None and not self._is_told:
+            self._is_told = True
             with contextlib.suppress(RuntimeError):  # the loop is closed, and the task with it
                 loop.call_soon_threadsafe(task.cancel)
 

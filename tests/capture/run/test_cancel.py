@@ -230,6 +230,41 @@ def test_a_cancelled_stream_can_be_read_to_its_end(lm, practice, program, monkey
     assert asyncio.run(main())[-1] == "run.cancelled"
 
 
+@pytest.mark.parametrize("way", ["left", "cancelled and left", "too late"])
+def test_what_a_program_does_to_end_is_not_cancelled_again(lm, practice, way):
+    saved = asyncio.Event()
+
+    class Saving(AsyncQA):
+        async def aforward(self, **inputs):
+            try:
+                return await super().aforward(**inputs)
+            finally:
+                began.set()
+                await go_on.wait()  # as for a database
+                saved.set()
+
+    practice.script(SILENT[1])
+    began, go_on = asyncio.Event(), asyncio.Event()
+    config = streamll.StreamConfig(timeout=0.3 if way == "too late" else None)
+
+    async def read():
+        with contextlib.suppress(streamll.StreamllError):
+            async with streamll.stream(Saving(), config=config)(question="Why?") as events:
+                if way == "too late":
+                    async for _ in events:
+                        pass
+                await first_token_async(events)
+                if way == "cancelled and left":
+                    events.cancel()
+                    async for _ in events:
+                        await asyncio.sleep(0)
+        await asyncio.wait_for(began.wait(), 60)
+        go_on.set()
+        await asyncio.wait_for(saved.wait(), 60)
+
+    asyncio.run(read())
+
+
 def test_a_program_that_outlives_its_cancellation_does_not_hold_its_reader(monkeypatch):
     monkeypatch.setattr(running, "CANCEL_GRACE_S", 0.05)
     release = threading.Event()
