@@ -16,7 +16,8 @@ from ways import lm_for
 import streamll
 from streamll import StreamConfig
 
-pytestmark = pytest.mark.since_3_4
+# What comes after the reason of the end may come late: only the limits of silence are tried here.
+pytestmark = [pytest.mark.since_3_4, pytest.mark.usefixtures("ends_may_be_late")]
 
 NUMBERS = range(10)
 CODE = [f"x={number};" for number in NUMBERS]
