@@ -28,6 +28,8 @@ from streamll.capture.tap.wire.responses import ResponsesAssembler
 FEW, MANY = (500, 4_000) if THOROUGH else (250, 2_000)
 MOST = 4 * MANY // FEW
 """The ratio of work is 8 where it is linear, 64 where each frame looks at all before it."""
+ROUNDS = 10
+"""Of measuring, at most: others who share the core's caches make the same work take longer."""
 
 
 def calls(**fragment):
@@ -103,21 +105,29 @@ def data(payload):
 
 
 def work(name, count, between, size):
-    """The CPU time of this thread that a reply takes, in seconds; the lesser of two."""
+    """The CPU time of this thread that a reply takes, in seconds."""
     assembler, before, each, after = STREAMS[name]
     middle = [each(n) if callable(each) else each for n in range(count)]
     sent = between.join(map(data, [*before, *middle, *after])) + b"\n\n"
-    times = []
-    for _ in range(2):
-        reply = WireReply(assembler())
-        reply.opened(200)
-        begun = time.thread_time()
-        for at in range(0, len(sent), size):
-            reply.feed(sent[at : at + size])
-        reply.finish()
-        reply.body()
-        times.append(time.thread_time() - begun)
-    return min(times)
+    reply = WireReply(assembler())
+    reply.opened(200)
+    begun = time.thread_time()
+    for at in range(0, len(sent), size):
+        reply.feed(sent[at : at + size])
+    reply.finish()
+    reply.body()
+    return time.thread_time() - begun
+
+
+def growth(name, between, size):
+    """How many times the work is with the many frames: of the least that each took in some rounds."""
+    few, many = [], []
+    for turn in range(ROUNDS):
+        few.append(work(name, FEW, between, size))
+        many.append(work(name, MANY, between, size))
+        if turn and min(many) / min(few) < MOST:
+            break
+    return min(many) / min(few)
 
 
 @pytest.mark.parametrize("way", ["native sync", "native async", "litellm sync"])
@@ -134,12 +144,10 @@ def test_very_many_frames(way):
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_the_work_grows_with_the_frames(name):
-    few = work(name, FEW, b"\n\n", 50)
-    assert work(name, MANY, b"\n\n", 50) / few < MOST
+    assert growth(name, b"\n\n", 50) < MOST
 
 
 @pytest.mark.parametrize("between", [b"\n\n", b"\n", b"\r\n\r\n"])
 @pytest.mark.parametrize("size", [7, 1000, 10**9])
 def test_however_it_is_cut(between, size):
-    few = work("chat", FEW, between, size)
-    assert work("chat", MANY, between, size) / few < MOST
+    assert growth("chat", between, size) < MOST
