@@ -8,7 +8,6 @@ import sys
 import threading
 
 import pytest
-from patience import Stopwatch
 from scenarios import TEXT
 from tapping import Notes, tapped
 
@@ -75,7 +74,7 @@ def test_cancelling_ends_a_blocked_read(practice):
         inside = interrupt.InterruptScope(Guarded(notes))
         with inside, below_litellm.Tee(Guarded(notes), practice, "openai/m").entered():
             try:
-                httpx2.post(f"{practice.openai_url}/chat/completions", json=QUESTION, timeout=60)
+                httpx2.post(f"{practice.openai_url}/chat/completions", json=QUESTION, timeout=None)
             except (httpx2.TransportError, Unwind) as error:
                 errors.append(error)
             inside.disconnected()
@@ -84,11 +83,9 @@ def test_cancelling_ends_a_blocked_read(practice):
         thread = threading.Thread(target=ask)
         thread.start()
         practice.wait_for_requests()[0].wait_held()
-        began = Stopwatch()
         notes.cancel()
-        thread.join(60)
+        thread.join(60)  # nothing else would end it: the reply is held, and httpx2 has no limit
     assert not thread.is_alive()
-    assert began.seconds < 2
     assert len(errors) == 1
 
 
