@@ -213,14 +213,16 @@ def own_dspy():
 
 @pytest.fixture(autouse=True)
 def own_streamll():
-    """Without configuration, context, ``watch()``, open breakers and hooks in DSPy."""
+    """Without configuration, context, ``watch()``, open breakers and hooks in DSPy; nothing has been logged once."""
     import msgspec
 
     from streamll import context
     from streamll.configuration import configuration
+    from streamll.core.errors import warn_once
 
     before = msgspec.structs.asdict(configuration)
     context.clear_context()
+    warn_once.cache_clear()
     yield
     for name, value in before.items():
         setattr(configuration, name, value)

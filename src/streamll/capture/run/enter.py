@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -24,7 +23,7 @@ from streamll.capture.run.options import CaptureOptions, own_options
 from streamll.capture.run.run import Run
 from streamll.capture.run.scope import SCOPE_KEY, Scope, check_cancelled, current_scope
 from streamll.configuration import Receiver, configuration
-from streamll.core.errors import Unwind, logger
+from streamll.core.errors import Unwind, warn_once
 from streamll.flow.waiting import running_loop
 from streamll.guards.checks import inside_check
 
@@ -219,16 +218,11 @@ def _orphan_call() -> CaptureOptions | None:
     if configuration.sinks:
         return CaptureOptions()
     if threading.current_thread() is not threading.main_thread():
-        _warn_of_lost_context()
+        warn_once(
+            "an LM call ran in a thread without its program's context, so no run can show it; "
+            "start the thread with contextvars.copy_context().run"
+        )
     return None
-
-
-@functools.cache
-def _warn_of_lost_context() -> None:
-    logger.warning(
-        "an LM call ran in a thread without its program's context, so no run can show it; "
-        "start the thread with contextvars.copy_context().run (logged once)"
-    )
 
 
 def catch_up(receivers: tuple[Receiver, ...], timeout: float = CATCH_UP_TIMEOUT_S) -> bool:
@@ -240,13 +234,9 @@ def catch_up(receivers: tuple[Receiver, ...], timeout: float = CATCH_UP_TIMEOUT_
             try:
                 done &= receiver.catch_up(max(0.0, deadline - time.monotonic()))  # type: ignore[attr-defined]
             except Exception as error:  # noqa: BLE001 - a sink never breaks the program
-                _warn_of_failed_wait(type(receiver), type(error).__name__)
+                name = type(receiver).__name__
+                warn_once(f"sink {name}: {type(error).__name__} in catch_up()")
     return done
-
-
-@functools.cache
-def _warn_of_failed_wait(kind: type, failure: str) -> None:
-    logger.warning("sink %s: %s in catch_up() (logged once)", kind.__name__, failure)
 
 
 def inputs_of(args: tuple[Any, ...], kwargs: Inputs) -> Inputs:

@@ -9,7 +9,6 @@ An LM call does not see this stream: DSPy would stream by itself, without retrie
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -24,7 +23,7 @@ from streamll.capture.run.scope import Scope
 from streamll.capture.streamify.listeners import Target
 from streamll.capture.streamify.responses import ReaderQueue, StreamResponse
 from streamll.configuration import configuration
-from streamll.core.errors import GuardStopped, logger
+from streamll.core.errors import GuardStopped, logger, warn_once
 from streamll.core.events import Status
 from streamll.core.parsing.base import Closed, Piece, Text
 from streamll.guards import Check, TextGuard, ruleset
@@ -161,12 +160,9 @@ class GuardedItems:
             _warn_of_withheld("an object")
 
 
-@functools.cache
 def _warn_of_withheld(what: str) -> None:
-    logger.warning(
-        "%s that a program sent to its stream is withheld: neither guards nor redact can mask it "
-        "(logged once)",
-        what,
+    warn_once(
+        f"{what} that a program sent to its stream is withheld: neither guards nor redact can mask it"
     )
 
 
