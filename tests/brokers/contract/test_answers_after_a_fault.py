@@ -68,6 +68,14 @@ class Asking:
         return result
 
 
+@pytest.fixture
+def patient_brokers(monkeypatch):
+    """What is away is given up and tried again as soon as for users. Only that a question waits until its
+    log is followed: on a busy machine that takes a while.
+    """
+    monkeypatch.setattr("streamll.asking.through_log.START_S", float(BOUND))
+
+
 @pytest.fixture(params=["redis", *(["rabbitmq"] if THOROUGH else [])])
 def server(request, tmp_path):
     make = RedisServer if request.param == "redis" else RabbitMQServer

@@ -42,6 +42,11 @@ RUNS = 20
 BROKERS = ["redis", *COMPATIBLE_BACKENDS, "rabbitmq"]
 
 
+@pytest.fixture
+def patient_brokers():
+    """Not here: what is away is given up and tried again as soon as for users."""
+
+
 @pytest.fixture(scope="module", params=BROKERS)
 def kept(request, tmp_path_factory):
     """A broker of these tests' own, which persists what it confirms."""

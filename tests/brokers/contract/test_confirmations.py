@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 
+import pytest
+
 from brokers.sample_runs import BOUND, make_run
 from streamll.brokers.opening import open_sink, open_source
 from streamll.brokers.source import SourceOptions
 from streamll.brokers.sqlite.sink import SQLiteSink
 from streamll.core.events import StreamllEvent
 from streamll.core.wire import decode_batch, encode
+
+pytestmark = pytest.mark.usefixtures("patient_sources")
 
 
 def entries(backend, target):

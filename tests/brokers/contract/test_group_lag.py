@@ -17,6 +17,8 @@ from streamll.brokers.source import READ_BATCH_ENTRIES, SourceOptions
 from streamll.consumer import EventConsumer
 from streamll.sinks import open_sink
 
+pytestmark = pytest.mark.usefixtures("patient_sources")
+
 
 @pytest.fixture(params=[*BACKENDS, *COMPATIBLE_BACKENDS, *CLUSTERS])
 def backend(request, server_of, tmp_path):
@@ -33,7 +35,9 @@ def put_entries(backend, target: str, numbers: range, **options) -> None:
 
 @contextlib.asynccontextmanager
 async def connected_source(backend, target: str, **options):
-    source = open_source(backend.url, SourceOptions(target=target, **options))
+    # Nobody here extends a claim: none is to expire on a busy machine.
+    options = SourceOptions(target=target, claim_after=3600, **options)
+    source = open_source(backend.url, options)
     await source.connect()
     try:
         yield source

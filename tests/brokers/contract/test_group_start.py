@@ -136,7 +136,7 @@ def test_rabbitmq_deletes_the_history_queue_when_it_is_empty(rabbit):
     put_all(rabbit, target, make_run("r3", ["c"]))
     wait_until(lambda: len(handled) == 21, BOUND, "the present")
     assert member.stop(BOUND)
-    assert queues(rabbit.url, group) == [0]
+    wait_until(lambda: queues(rabbit.url, group) == [0], BOUND, "nothing is left for anybody")
     check_order(handled)
 
 
@@ -169,7 +169,7 @@ def test_rabbitmq_restarts_the_history_copy_when_the_copying_member_dies(rabbit)
     assert copied < entries
     assert unfinished is not None
     [(heir, handled)] = members(rabbit, target, 1)  # it asks for nothing: the group does
-    wait_until(lambda: len(handled) >= entries + 10, BOUND, "everything")
+    wait_until(lambda: len(handled) >= entries + 10, 3 * BOUND, "everything")  # so many entries
     wait_until(lambda: heir.statistics().lag == 0, BOUND, "everything is acknowledged")
     assert heir.stop(BOUND)
     assert len(handled) == entries + 10

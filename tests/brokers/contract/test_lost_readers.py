@@ -123,7 +123,7 @@ def test_tail_of_the_run_ends(backend, killed):
     command = ["tail", backend.url, "--target", killed, "--run", "r1", "--lost-seconds", "1"]
     done = warm.run(
         [sys.executable, "-m", "streamll", *command, "--json"],
-        capture_output=True, text=True, timeout=BOUND, check=True,
+        capture_output=True, text=True, timeout=5 * BOUND, check=True,
     )  # fmt: skip
     told = [json.loads(line) for line in done.stdout.splitlines()]
     assert (told[-1]["event_type"], told[-1]["error_type"]) == ("run.error", "RunLost")

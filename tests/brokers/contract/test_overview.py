@@ -14,6 +14,8 @@ from streamll.brokers.source import SourceOptions
 from streamll.core.events import StreamllEvent
 from streamll.core.wire import decode_batch
 
+pytestmark = pytest.mark.usefixtures("patient_sources")
+
 
 @pytest.fixture(params=[*BACKENDS, *CLUSTERS])
 def backend(request, server_of, tmp_path):

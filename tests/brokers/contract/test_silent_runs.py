@@ -19,6 +19,8 @@ from streamll.core.run_view import ALIVE
 from streamll.core.wire import decode_batch
 from streamll.sinks import open_sink
 
+pytestmark = pytest.mark.usefixtures("patient_sources")
+
 
 @pytest.fixture
 def soon(monkeypatch):
