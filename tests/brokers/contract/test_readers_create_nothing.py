@@ -10,6 +10,7 @@ import dspy
 import pytest
 
 from brokers.sample_runs import BOUND, collect, ends, make_run
+from serve.patient import patient_servers  # noqa: F401 - a busy machine makes a log late
 from serve.serving import Server, events_of, wait_until
 from streamll.brokers.copying import log_exists
 from streamll.brokers.opening import default_target
