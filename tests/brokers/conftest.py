@@ -5,8 +5,19 @@ from __future__ import annotations
 import pytest
 
 from brokers.backends import BACKENDS, Backend, backend_of
+from brokers.blockable import set_timeouts
 
 
 @pytest.fixture(params=BACKENDS)
 def backend(request, server_of, tmp_path) -> Backend:
     return backend_of(request.param, server_of, tmp_path)
+
+
+@pytest.fixture
+def patient_clients(monkeypatch):
+    """A broker that a busy machine keeps waiting has not failed, for who asks it only once, or counts
+    failures.
+    """
+    set_timeouts(monkeypatch, redis=60, rabbitmq=60, sqlite=60)
+    monkeypatch.setattr("streamll.brokers.rabbitmq.client.CONFIRM_TIMEOUT_S", 60.0)
+    monkeypatch.setattr("streamll.brokers.rabbitmq.groups.REPLY_TIMEOUT_S", 60.0)

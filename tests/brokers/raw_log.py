@@ -10,6 +10,9 @@ from abc import ABC, abstractmethod
 
 from streamll.brokers.rabbitmq.address import Address
 
+PATIENCE = {"socket_timeout": 60, "socket_connect_timeout": 60}
+"""For redis-py, which asks again after five seconds: then an entry is there twice."""
+
 NEWER = b'{"v":2,"run_id":"r9","events":[{"event_type":"token","seq":0}]}'
 FOREIGN = [
     b"not json",
@@ -101,7 +104,7 @@ class RawRedis(RawLog):
     def _connect(self):
         import redis
 
-        return redis.Redis.from_url(self.url)
+        return redis.Redis.from_url(self.url, **PATIENCE)
 
 
 class RawCluster(RawRedis):
@@ -114,7 +117,7 @@ class RawCluster(RawRedis):
 
         hosts = self.url.removeprefix("redis+cluster://").partition("/")[0].split(",")
         nodes = [ClusterNode(*host.split(":")) for host in hosts]
-        return RedisCluster(startup_nodes=nodes)
+        return RedisCluster(startup_nodes=nodes, **PATIENCE)
 
 
 class RawShards(RawCluster):
@@ -141,7 +144,8 @@ class RawSentinel(RawRedis):
         from redis.sentinel import Sentinel
 
         hosts, _, service = self.url.removeprefix("redis+sentinel://").partition("/")
-        return Sentinel([host.split(":") for host in hosts.split(",")]).master_for(service)
+        sentinels = [host.split(":") for host in hosts.split(",")]
+        return Sentinel(sentinels, **PATIENCE).master_for(service)
 
 
 class RawRabbitMQ(RawLog):

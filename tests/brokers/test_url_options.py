@@ -12,12 +12,15 @@ import redis
 from aiormq.exceptions import ChannelPreconditionFailed
 
 from brokers.backends import backend_of
+from brokers.raw_log import PATIENCE
 from brokers.sample_runs import BOUND, ends, make_run, read_log
 from streamll.brokers.send_buffer import PendingEntry
 from streamll.brokers.sqlite.sink import SQLiteSink
 from streamll.consumer import EventConsumer
 from streamll.core.errors import ConfigurationError
 from streamll.sinks import RabbitMQSink, RedisSink, open_sink
+
+pytestmark = pytest.mark.usefixtures("patient_clients")
 
 
 def write(sink, *bodies: bytes) -> None:
@@ -62,7 +65,7 @@ def test_a_redis_stream_keeps_what_its_url_says(server_of, tmp_path):
     target, kept = backend.target(), backend.target()
     write(open_sink(f"{backend.url}?maxlen=100&ttl=3600", target=target), *[b"x"] * 500)
     write(open_sink(f"{backend.url}?maxlen=none", target=kept), *[b"x"] * 500)
-    with contextlib.closing(redis.Redis.from_url(backend.url)) as client:
+    with contextlib.closing(redis.Redis.from_url(backend.url, **PATIENCE)) as client:
         assert 100 <= client.xlen(target) < 250  # Redis trims by whole nodes
         assert 0 < client.ttl(target) <= 3600
         assert (client.xlen(kept), client.ttl(kept)) == (500, -1)

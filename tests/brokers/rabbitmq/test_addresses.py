@@ -112,7 +112,7 @@ def test_what_fails_is_told_for_each_node_and_without_credentials():
     )
 
 
-def test_nodes_that_are_down_are_passed_over(server_of):
+def test_nodes_that_are_down_are_passed_over(server_of, patient_clients):
     """By sinks, readers, members of groups and whoever asks whether there is a log."""
     port, target = server_of("rabbitmq").port, unique_name()
     url = f"amqp://guest:guest@127.0.0.1:{free_port()},127.0.0.1:{port},127.0.0.1:{free_port()}/"

@@ -18,6 +18,8 @@ from streamll.consumer import EventConsumer
 from streamll.core.events import Event
 from streamll.core.wire import decode_batch
 
+pytestmark = pytest.mark.usefixtures("patient_clients")
+
 RUN = make_run("r1", [f"{number} " for number in range(300)])
 """In one entry for each event: more than one read returns, and RabbitMQ sends unasked."""
 

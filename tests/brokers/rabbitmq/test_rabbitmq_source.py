@@ -17,6 +17,8 @@ from streamll.brokers.source import SourceOptions
 from streamll.core.events import Status
 from streamll.core.wire import decode_batch
 
+pytestmark = pytest.mark.usefixtures("patient_clients")
+
 
 def write(url: str, target: str, *messages: str) -> None:
     """Each in an entry of its own."""

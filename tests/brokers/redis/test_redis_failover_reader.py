@@ -9,11 +9,14 @@ import redis
 
 from brokers.backends import own
 from brokers.load import BackgroundReader
+from brokers.raw_log import PATIENCE
 from brokers.sample_runs import BOUND, check_order, make_run, plain
 from brokers.servers import RedisServer, redis_binary, wait_until
 from streamll.brokers.redis.client import FIELD
 from streamll.brokers.send_buffer import SendBuffer
 from streamll.consumer import EventConsumer
+
+pytestmark = pytest.mark.usefixtures("patient_clients")
 
 
 @pytest.fixture
@@ -24,7 +27,7 @@ def server(tmp_path):
 
 @pytest.fixture
 def client(server):
-    with redis.Redis.from_url(server.url) as client:
+    with redis.Redis.from_url(server.url, **PATIENCE) as client:
         yield client
 
 

@@ -12,12 +12,15 @@ import pytest
 import redis
 
 from brokers.backends import unique_name
+from brokers.raw_log import PATIENCE
 from brokers.sample_runs import BOUND
 from brokers.servers import wait_until
 from streamll.brokers.opening import open_source
 from streamll.brokers.redis import stream
 from streamll.brokers.redis.client import FIELD
 from streamll.brokers.source import SourceOptions
+
+pytestmark = pytest.mark.usefixtures("patient_clients")
 
 CLAIM_S = 0.2
 
@@ -29,7 +32,7 @@ def url(server_of):
 
 @pytest.fixture
 def client(url):
-    with redis.Redis.from_url(url) as client:
+    with redis.Redis.from_url(url, **PATIENCE) as client:
         yield client
 
 

@@ -10,7 +10,7 @@ import redis
 
 from brokers.backends import unique_name
 from brokers.load import BackgroundReader, check_complete
-from brokers.raw_log import RawCluster
+from brokers.raw_log import PATIENCE, RawCluster
 from brokers.sample_runs import BOUND, check_order, ends, make_run, read_log
 from brokers.servers import wait_until
 from streamll.brokers.copying import copy_log, log_exists
@@ -27,6 +27,8 @@ from streamll.core.events import StreamGap
 from streamll.core.wire import encode_batch
 from streamll.sinks import open_sink
 
+pytestmark = pytest.mark.usefixtures("patient_clients")
+
 
 @pytest.fixture
 def server_url(server_of):
@@ -40,7 +42,7 @@ def url(server_url):
 
 @pytest.fixture
 def client(server_url):
-    with redis.Redis.from_url(server_url) as client:
+    with redis.Redis.from_url(server_url, **PATIENCE) as client:
         yield client
 
 
