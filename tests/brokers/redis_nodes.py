@@ -25,6 +25,8 @@ PATIENT_MS = 20_000
 is busy. More would make the nodes slow to find each other again.
 """
 DOWN_AFTER_MS = 500
+LATER_MS = 5_000
+"""After so long a killed one is replaced where no other one must be: others are silent for less."""
 SLOTS = 16_384
 
 MEMORY_ONLY = (
@@ -93,21 +95,25 @@ class RedisCluster(Group):
             self._formed = True
         self.wait_until_whole()
         if self._patient:
-            self._set_node_timeout(PATIENT_MS)
+            self.give_up_after(PATIENT_MS)
             self.wait_until_whole()  # somebody may have been given up just then
 
     @contextlib.contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Begins whole; until the end no replica takes over because the machine is slow."""
+        """Begins whole; until the end no replica takes over because the machine is slow.
+
+        Nor does one for a node that is killed, before ``give_up_after`` says when.
+        """
         self.start()
-        self._set_node_timeout(PATIENT_MS)
+        self.give_up_after(PATIENT_MS)
         try:
             self.wait_until_whole()
             yield
         finally:
-            self._set_node_timeout(NODE_TIMEOUT_MS)
+            self.give_up_after(NODE_TIMEOUT_MS)
 
-    def _set_node_timeout(self, ms: int) -> None:
+    def give_up_after(self, ms: int) -> None:
+        """How long a node has to be silent until its replica takes over."""
         # Not when they start: a cluster waits for as long before it takes the first command.
         for node in self.servers:
             if node.process is not None:
@@ -138,7 +144,7 @@ class RedisCluster(Group):
     def _is_whole(self, node: ClusterNode) -> bool:
         if b"cluster_state:ok" not in ask(node.port, b"CLUSTER INFO\r\n"):
             return False
-        if not _in_touch(node.ask("ROLE")):
+        if not in_touch(node.ask("ROLE")):
             return False
         shards = node.ask("CLUSTER", "SLOTS")
         served = sum(end - begin + 1 for begin, end, *_ in shards)
@@ -229,7 +235,7 @@ class RedisUnderSentinel(Group):
     def _is_whole(self) -> bool:
         roles = [one_command(server.port, "ROLE") for server in self.data]
         if sorted(role[0] for role in roles) != ["master", "slave"] or not all(
-            map(_in_touch, roles)
+            map(in_touch, roles)
         ):
             return False
         for sentinel in self.sentinels:
@@ -243,14 +249,15 @@ class RedisUnderSentinel(Group):
     @contextlib.contextmanager
     def undisturbed(self) -> Iterator[None]:
         """Begins with both in touch; until the end nobody is promoted because the machine is slow."""
-        self._set_down_after(3_600_000)
+        self.give_up_after(3_600_000)
         try:
             self.start()
             yield
         finally:
-            self._set_down_after(DOWN_AFTER_MS)
+            self.give_up_after(DOWN_AFTER_MS)
 
-    def _set_down_after(self, ms: int) -> None:
+    def give_up_after(self, ms: int) -> None:
+        """How long the primary has to be silent until the replica is promoted."""
         for each in self.sentinels:
             one_command(each.port, "SENTINEL", "SET", "main", "down-after-milliseconds", ms)
 
@@ -260,7 +267,7 @@ class RedisUnderSentinel(Group):
         return next(server for server in self.data if server.port == int(port))
 
 
-def _in_touch(role: Any) -> bool:
+def in_touch(role: Any) -> bool:
     """Whether a server with this role has its primary, or a replica.
 
     A replica counts from its first word on, which comes up to a second after it has connected.
@@ -272,7 +279,8 @@ def one_command(port: int, *command: Any) -> Any:
     """A server's reply, as it is: lists, numbers and text."""
     from redis.connection import Connection
 
-    connection = Connection(port=port, decode_responses=True, protocol=2)
+    patience = {"socket_timeout": START_S, "socket_connect_timeout": START_S}
+    connection = Connection(port=port, decode_responses=True, protocol=2, **patience)
     try:
         connection.connect()
         connection.send_command(*command)

@@ -23,7 +23,7 @@ from brokers.load import (
     paced_runs,
 )
 from brokers.raw_log import RawCluster
-from brokers.redis_nodes import RedisCluster, RedisUnderSentinel, one_command
+from brokers.redis_nodes import LATER_MS, RedisCluster, RedisUnderSentinel, in_touch, one_command
 from brokers.sample_runs import BOUND, by_run, ends, make_run, plain, read_log, text_of
 from brokers.servers import RedisServer, redis_binary, wait_until
 from streamll.brokers.redis import transport
@@ -31,7 +31,7 @@ from streamll.consumer import EventConsumer
 from streamll.sinks import open_sink
 
 RUNS = 20
-PATIENT = "socket_timeout=60"
+PATIENT = "socket_timeout=60&socket_connect_timeout=60"
 """In a URL: a server that a busy machine keeps waiting has not failed."""
 
 
@@ -133,9 +133,16 @@ def test_killing_a_primary_of_a_cluster_loses_nothing(cluster):
     """X17: kill -9 in the middle of 20 runs; its replica takes over, and nobody is told where."""
     name = "killed"
     keys = [f"{name}:r{n}" for n in range(RUNS)]
-    killed = cluster.primary_of(name)
-    elsewhere = [key for key in keys if cluster.primary_of(key) is not killed]
-    sinks, _ = through_a_fault(cluster.url, name, killed.kill)
+
+    def kill() -> None:
+        cluster.give_up_after(LATER_MS)
+        killed.kill()
+        wait_until(lambda: cluster.primary_of(name) is not killed, BOUND, "its replica takes over")
+
+    with cluster.undisturbed():  # else what is elsewhere moves as well, where the machine is slow
+        killed = cluster.primary_of(name)
+        elsewhere = [key for key in keys if cluster.primary_of(key) is not killed]
+        sinks, _ = through_a_fault(f"{cluster.url}?{PATIENT}", name, kill)
     assert all(sink.statistics().failures for sink in sinks)
     # What the others had confirmed was not sent to them again.
     with contextlib.closing(RawCluster(cluster.url)._connect()) as client:
@@ -175,9 +182,16 @@ def test_a_part_that_is_away_holds_nobody_up(tmp_path):
             assert [plain(event) for event in read] == [plain(event) for event in late[name]]
 
 
-def test_killing_the_primary_under_sentinels_loses_nothing(sentinels):
+def test_killing_the_primary_under_sentinels_loses_nothing(undisturbed):
     """X17: as above; the Sentinels name the one that takes over."""
-    sinks, _ = through_a_fault(sentinels.url, "killed", lambda: sentinels.primary().kill())
+
+    def kill() -> None:
+        undisturbed.give_up_after(LATER_MS)
+        killed = undisturbed.primary()
+        killed.kill()
+        wait_until(lambda: undisturbed.primary() is not killed, BOUND, "the other is promoted")
+
+    sinks, _ = through_a_fault(undisturbed.url, "killed", kill)
     assert all(sink.statistics().failures for sink in sinks)
 
 
@@ -213,14 +227,15 @@ def test_a_node_of_a_cluster_is_enough(cluster, caplog, monkeypatch):
         put_all(sink, first)
         reader.wait_for_ends(1)
         assert not caplog.records
-    cluster.primary_of(name).kill()
-    replica.kill()
-    for event in later:
-        sink.put(event)
-    replica.start()  # one primary of three is left without its replica, which has no vote
-    assert sink.stop(BOUND)
-    reader.wait_for_ends(2)
-    reader.stop()
+        cluster.give_up_after(LATER_MS)
+        cluster.primary_of(name).kill()
+        replica.kill()
+        for event in later:
+            sink.put(event)
+        replica.start()  # one primary of three is left without its replica, which has no vote
+        assert sink.stop(BOUND)
+        reader.wait_for_ends(2)
+        reader.stop()
     assert [plain(event) for event in reader.events] == [plain(each) for each in [*first, *later]]
 
 
@@ -243,6 +258,11 @@ def test_a_cluster_speaks_tls(tmp_path, certificates):
 
 def test_runs_are_spread_and_their_dead_letters_beside_them(cluster):
     """X17: a stream per run spreads over the primaries; what belongs to a stream is in its slot."""
+    with cluster.undisturbed():
+        check_spread(cluster)
+
+
+def check_spread(cluster):
     sink = open_sink(cluster.url, stream_key="spread:{run_id}")
     for n in range(RUNS):
         put_all(sink, make_run(f"r{n}", ["a"]))
@@ -284,7 +304,7 @@ def test_what_is_confirmed_is_on_a_replica_or_it_is_told(undisturbed, caplog, mo
     [other] = [server for server in undisturbed.data if server is not primary]
     sink = open_sink(f"{undisturbed.url}?{PATIENT}", target="waits")
     strict = open_sink(f"{undisturbed.url}?replicas=1&{PATIENT}", target="waits")
-    hasty = open_sink(f"{undisturbed.url}?socket_timeout=12", target="waits")
+    hasty = open_sink(f"{undisturbed.url}?socket_timeout=30", target="waits")
     usual = transport.WAIT_MS
     monkeypatch.setattr(transport, "WAIT_MS", 60_000)  # however long a busy machine's takes
     put_all(hasty, make_run("r0", ["0"]))
@@ -330,17 +350,23 @@ def refusal(url: str, target: str | None = None) -> str:
     return reason
 
 
-def test_what_cannot_work_is_told_at_once_with_its_remedy(cluster, sentinels, tmp_path, caplog):
+def test_what_cannot_work_is_told_at_once_with_its_remedy(
+    cluster, sentinels, tmp_path, caplog, patient_clients
+):
     """X17: each is logged once, and none is retried in silence."""
 
     def follower_of(server: RedisServer) -> RedisServer:
         folder, primary = tmp_path / "f", f"127.0.0.1 {server.port}"
         return RedisServer(folder, redis_binary(), "--replicaof", primary)
 
+    at_once = ("--repl-diskless-sync-delay", "0")
+
     with (
-        own(lambda: RedisServer(tmp_path, redis_binary())) as plain_server,
+        own(lambda: RedisServer(tmp_path, redis_binary(), *at_once)) as plain_server,
         own(lambda: follower_of(plain_server)) as follower,
     ):
+        # It refuses otherwise while it loads what the other has.
+        wait_until(lambda: in_touch(one_command(follower.port, "ROLE")), BOUND, "it follows")
         refuse(cluster, sentinels, plain_server, follower, caplog)
 
 

@@ -9,7 +9,7 @@ import redis
 
 from brokers.backends import own, unique_name
 from brokers.load import BackgroundReader, check_complete, in_background, in_the_middle, paced_runs
-from brokers.redis_nodes import RedisCluster
+from brokers.redis_nodes import LATER_MS, RedisCluster
 from brokers.sample_runs import BOUND, by_run, check_order, ends, make_run, plain, read_log
 from streamll.brokers.opening import open_source
 from streamll.brokers.redis.shards import shard_name, shard_of
@@ -18,6 +18,8 @@ from streamll.consumer import EventConsumer
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Status
 from streamll.sinks import open_sink
+
+pytestmark = pytest.mark.usefixtures("patient_clients")
 
 RUNS = [make_run(f"r{n}", "abcde") for n in range(12)]
 
@@ -83,7 +85,7 @@ def entries_behind(url: str, name: str, start: str) -> list:
 
 def test_a_primarys_end_stops_no_shard_for_good(tmp_path):
     """X17: a reader and a member of a group over three shards of a cluster, one of which is killed."""
-    with own(lambda: RedisCluster(tmp_path)) as cluster:
+    with own(lambda: RedisCluster(tmp_path, patient=True)) as cluster:
         url, name = f"{cluster.url}?shards=6", "spread"
         sink, reader = open_sink(url, target=name), BackgroundReader(url, name)
         member, handled = EventConsumer(url, name, group="g", start="beginning"), []
@@ -95,6 +97,7 @@ def test_a_primarys_end_stops_no_shard_for_good(tmp_path):
 
         def kill() -> None:
             in_the_middle(sink)
+            cluster.give_up_after(LATER_MS)
             primaries.pop().kill()
 
         with in_background(kill) as over:
