@@ -48,6 +48,17 @@ class Backend:
     def target(self) -> str:
         return unique_name()
 
+    @property
+    def patient_url(self) -> str:
+        """For a process that must not take a broker that a busy machine keeps waiting for one that is
+        away, and say so.
+        """
+        if self.server is None:
+            return self.url
+        if isinstance(self.server, servers.RabbitMQServer):
+            return f"{self.url}?heartbeat=60"
+        return f"{self.url}?socket_timeout=60&socket_connect_timeout=60"
+
 
 def available(make: Callable[[], T]) -> T:
     """Start a server of one's own; without one, in CI the tests fail (skipped is failed there)."""

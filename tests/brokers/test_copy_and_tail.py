@@ -20,6 +20,8 @@ from streamll.cli.main import main
 from streamll.core.errors import ConfigurationError
 from streamll.sinks import open_sink
 
+pytestmark = pytest.mark.usefixtures("patient_clients")
+
 
 @pytest.fixture
 def log(backend):
@@ -75,7 +77,7 @@ def test_replay_and_report_take_the_runs_of_a_log(log, backend, capsys, tmp_path
 def test_tail_into_a_closed_pipe_ends_and_writes_nothing(log, backend, form):
     """``tail … | head -2``, with much more to print than the pipe holds."""
     write(log, *(make_run(f"r{n}", ["some text"] * 500) for n in range(8)))
-    command = ["tail", backend.url, "--target", log.name, "--from", "beginning", *form]
+    command = ["tail", backend.patient_url, "--target", log.name, "--from", "beginning", *form]
     with warm.Popen(
         [sys.executable, "-m", "streamll", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -89,7 +91,7 @@ def test_tail_into_a_closed_pipe_ends_and_writes_nothing(log, backend, form):
 
 def test_tail_ends_when_nobody_reads_it_although_nothing_comes(log, backend):
     write(log, make_run("r0", ["x"]))
-    command = ["tail", backend.url, "--target", log.name, "--from", "beginning"]
+    command = ["tail", backend.patient_url, "--target", log.name, "--from", "beginning"]
     with warm.Popen(
         [sys.executable, "-m", "streamll", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -218,7 +220,7 @@ def test_copy_from_a_log_that_is_not_there_names_it_and_creates_nothing(backend,
 def test_tail_of_a_log_that_is_not_there_says_what_it_waits_for(backend, tmp_path):
     target = backend.target()
     write(open_sink(backend.url, target=backend.target()), make_run("r0", ["x"]))
-    command = ["tail", backend.url, "--target", target, "--json", "--from", "beginning"]
+    command = ["tail", backend.patient_url, "--target", target, "--json", "--from", "beginning"]
     with warm.Popen(
         [sys.executable, "-m", "streamll", *command],
         stdout=subprocess.PIPE,

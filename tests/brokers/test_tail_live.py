@@ -55,7 +55,7 @@ def test_tail_prints_an_event_within_milliseconds(backend, form, capsys):
     sink = open_sink(backend.url, target=backend.target())
     sink.put(Status(message="the log is there"))
     assert sink.catch_up(BOUND)
-    where = [backend.url, "--target", name_of(sink), "--from", "beginning"]
+    where = [backend.patient_url, "--target", name_of(sink), "--from", "beginning"]
     with tail(*where, *(["--json"] if form == "json" else [])) as output:
         assert "the log is there" in output.readline()
         took = latencies(output, sink)
@@ -72,7 +72,7 @@ def test_tail_from_now_skips_earlier_events_and_filters(backend):
         sink.put(event)
     assert sink.catch_up(BOUND)
     where = ["--target", name_of(sink), "--type", "tok*", "--type", "run.*"]
-    with tail(backend.url, *where, "--where", "tenant=acme", "--json") as output:
+    with tail(backend.patient_url, *where, "--where", "tenant=acme", "--json") as output:
         number, deadline, listens = 0, time.monotonic() + BOUND, False
         while not listens:  # it is not known from outside when it has begun to
             assert time.monotonic() < deadline
