@@ -14,7 +14,7 @@ from brokers.backends import unique_name
 from brokers.blockable import through
 from brokers.load import BackgroundReader, check_complete, check_nothing_lost
 from brokers.sample_runs import BOUND, make_run
-from brokers.servers import Wire
+from brokers.servers import Wire, wait_until
 from streamll.brokers.rabbitmq import publisher
 from streamll.sinks import RabbitMQSink
 
@@ -45,14 +45,16 @@ def test_a_sink_sends_again_what_a_silent_network_did_not_confirm(rabbit, wire):
     for sink, run in zip(sinks, runs, strict=False):
         put_all(sink, run)
         assert sink.catch_up(BOUND)
+    soon, later = sinks
+    before = [sink.statistics().failures for sink in sinks]  # a busy machine is silent as well
     wire.lose()
     for sink, run in zip(sinks, runs[2:], strict=True):
         put_all(sink, run)
-    soon, later = sinks
     assert soon.catch_up(BOUND)
-    assert soon.statistics().failures > 0
-    assert later.statistics().failures == 0
-    assert later.statistics().buffered > 0
+    assert soon.statistics().failures > before[0]
+    assert later.statistics().failures == before[1]
+    # For a moment what its thread has just taken is counted nowhere.
+    wait_until(lambda: later.statistics().buffered, BOUND, "it keeps what was not confirmed")
     wire.cut()  # this is noticed at once
     wire.mend()
     reader = BackgroundReader(rabbit.url, target)
@@ -76,13 +78,14 @@ def test_a_reader_connects_again_where_the_network_is_silent(rabbit, wire, group
     later = BackgroundReader(url + LATER, target, group=group and "h")
     for each in (soon, later):
         each.wait_for_ends(1)
+    before = [each.consumer.statistics().reconnects for each in (soon, later)]
     wire.lose()
     put_all(sink, runs[1])
     assert sink.stop(BOUND)
     soon.wait_for_ends(2)
-    assert soon.consumer.statistics().reconnects > 0
+    assert soon.consumer.statistics().reconnects > before[0]
     assert "RabbitMQ was silent for 1 s" in caplog.text  # aiormq would have noticed after six
-    assert later.consumer.statistics().reconnects == 0
+    assert later.consumer.statistics().reconnects == before[1]
     wire.cut()
     wire.mend()
     later.wait_for_ends(2)
