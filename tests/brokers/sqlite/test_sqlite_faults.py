@@ -102,7 +102,7 @@ FULL = """
         thread.start()
     for thread in threads:
         thread.join()
-    while not sink.statistics().last_error:
+    while not sink.statistics().failures:
         time.sleep(0.01)
     told = sink.statistics()
     assert told.failures > 0 and told.buffered > 0 and told.handled > 0, told
