@@ -78,11 +78,6 @@ class RabbitMQCluster(Group):
             down = [node for node in self.servers if node.process is None]
             list(pool.map(lambda node: node.start(seconds), down))
 
-    def leader(self, queue: str) -> RabbitMQNode:
-        """The node that leads a stream or a quorum queue."""
-        [leader] = self.nodes_of(queue, "leader")
-        return leader
-
     def replicas(self, queue: str) -> int:
         """On how many nodes it is."""
         return len(self.nodes_of(queue, "members"))
