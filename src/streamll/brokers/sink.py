@@ -255,13 +255,17 @@ class BrokerSink(BaseSink, ABC):
         for one that refuses this attempt. False when not everything was shipped.
         The events are kept: if the process goes on and the broker comes back, they arrive.
         """
-        if self._open_runs is not None:
-            self._open_runs.forget()
+        self._forget_runs()
         self._has_asked = True
         done = super().stop(timeout)
+        self._forget_runs()  # of which it has only heard now
         if done and self._process == os.getpid():
             self._disconnect()
         return done
+
+    def _forget_runs(self) -> None:
+        if self._open_runs is not None:
+            self._open_runs.forget()
 
     def statistics(self) -> BrokerStatistics:
         """Counts of events so far, and what waits for the broker."""

@@ -6,6 +6,8 @@ What such reports do for readers is tested in ``test_lost_readers.py``.
 from __future__ import annotations
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -126,10 +128,16 @@ def test_a_stopped_or_forgotten_sink_reports_nothing(soon, tmp_path):
     """The process goes on, with a run that never ended."""
     url = f"sqlite:///{tmp_path / 'log.db'}"
     stopped, forgotten = open_sink(url), open_sink(url, target="other")
+    stops = threading.Event()
+    stopped._reset_after_fork = lambda: stops.wait(BOUND)  # before it hears of the run
     for sink in (stopped, forgotten):
         sink.put(make_run("r1", ["x"])[0])
-        assert sink.catch_up(BOUND)
-    assert stopped.stop(BOUND)
+    assert forgotten.catch_up(BOUND)
+    with ThreadPoolExecutor() as pool:
+        done = pool.submit(stopped.stop, BOUND)
+        wait_until(lambda: stopped._has_asked, BOUND, "it stops")
+        stops.set()
+        assert done.result()
     assert not stopped._open_runs._runs
     look = None
     while look is None:  # there is none for a moment, when it has just looked
