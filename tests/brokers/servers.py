@@ -494,10 +494,9 @@ class Wire:
             if is_cut:
                 _break((client, server))
                 continue
+            flows = self._flows[-1]  # one for both ways, also if they are lost just now
             for ends in ((client, server), (server, client)):
-                threading.Thread(
-                    target=self._forward, args=(*ends, self._flows[-1]), daemon=True
-                ).start()
+                threading.Thread(target=self._forward, args=(*ends, flows), daemon=True).start()
 
     def _forward(self, one: socket.socket, other: socket.socket, flows: threading.Event) -> None:
         with contextlib.suppress(OSError):
