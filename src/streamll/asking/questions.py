@@ -154,9 +154,8 @@ class Question:
                 raise NobodyToAsk("the run has ended, so nobody sees the question")
             self._asked_at = time.monotonic()
             self.scope.listen(self._take_event)
-            self._questions.add(
-                self, self._asked_at
-            )  # first: who sees the event may answer at once
+            # First: who sees the event may answer at once.
+            self._questions.add(self, self._asked_at)
             run.publish(ev.Question, self.scope, self._identity, **facts, **self._own)
         if self._timeout is not None:
             self._timer = timers.at(self._asked_at + self._timeout, self._lapse)
