@@ -31,8 +31,9 @@ GATHER_S = 0.04
 """How long the thread lets items gather after a batch. Waking a thread for every token costs the
 program more than the token does: at one per millisecond 50 µs instead of 3 (bench/README.md)."""
 
-IDLE_TIMEOUT_S = 5.0
-"""A thread without work ends after this long."""
+IDLE_TIMEOUT_S = 3.0
+"""A thread without work ends after this long: before a broker sink's next report of a silent run, so
+that a sink which its program has forgotten is collected (``brokers.open_runs.CHECK_S``)."""
 
 GIVE_UP_CHECK_S = 0.1
 """How often one that waits checks whether there is a chance left."""

@@ -6,7 +6,9 @@ What such reports do for readers is tested in ``test_lost_readers.py``.
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -19,6 +21,7 @@ from streamll.brokers.source import SourceOptions
 from streamll.consumer import EventConsumer
 from streamll.core.run_view import ALIVE
 from streamll.core.wire import decode_batch
+from streamll.flow import worker
 from streamll.sinks import open_sink
 
 pytestmark = pytest.mark.usefixtures("patient_sources")
@@ -124,8 +127,11 @@ def test_runs_that_are_forgotten_in_the_middle_cost_no_events(at):
     assert not runs._runs
 
 
-def test_a_stopped_or_forgotten_sink_reports_nothing(soon, tmp_path):
+def test_a_stopped_or_forgotten_sink_reports_nothing(monkeypatch, tmp_path):
     """The process goes on, with a run that never ended."""
+    assert worker.IDLE_TIMEOUT_S < open_runs.CHECK_S * 0.7
+    monkeypatch.setattr(open_runs, "CHECK_S", 0.3)
+    monkeypatch.setattr(worker, "IDLE_TIMEOUT_S", 0.1)
     url = f"sqlite:///{tmp_path / 'log.db'}"
     stopped, forgotten = open_sink(url), open_sink(url, target="other")
     stops = threading.Event()
@@ -139,9 +145,6 @@ def test_a_stopped_or_forgotten_sink_reports_nothing(soon, tmp_path):
         stops.set()
         assert done.result()
     assert not stopped._open_runs._runs
-    look = None
-    while look is None:  # there is none for a moment, when it has just looked
-        timer = forgotten._open_runs._timer
-        look = timer and timer._callback
+    gone = weakref.ref(forgotten)  # between two reports nothing keeps it
     del sink, forgotten
-    wait_until(lambda: look() is None, BOUND, "it is gone")
+    wait_until(lambda: (gc.collect(), gone())[1] is None, BOUND, "it is gone")

@@ -124,6 +124,10 @@ class Both:
     def __init__(self, sinks) -> None:
         self._sinks = sinks
 
+    def start(self) -> None:
+        for sink in self._sinks:
+            sink.start()
+
     def put(self, event) -> None:
         for sink in self._sinks:
             sink.put(event)
