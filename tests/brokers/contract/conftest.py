@@ -11,14 +11,12 @@ from brokers.sample_runs import BOUND
 @pytest.fixture(autouse=True)
 def patient_brokers(monkeypatch):
     """A broker that takes its time is not given up: what it was sent again would count twice, and a
-    connection that was replaced would have failed. A question waits until its log is followed; and no
-    run is silent for so long that a report of it is in the log.
+    connection that was replaced would have failed. A question waits until its log is followed.
 
     A test of just that sets its own times.
     """
     set_timeouts(monkeypatch, redis=BOUND, rabbitmq=BOUND, sqlite=BOUND)
     monkeypatch.setattr("streamll.brokers.rabbitmq.groups.REPLY_TIMEOUT_S", float(BOUND))
-    monkeypatch.setattr("streamll.brokers.open_runs.CHECK_S", 3600.0)
     monkeypatch.setattr("streamll.asking.through_log.START_S", float(BOUND))
 
 

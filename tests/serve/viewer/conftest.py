@@ -14,14 +14,6 @@ from streamll.serve import create_app
 MEDIA = {"color_scheme", "reduced_motion"}
 
 
-@pytest.fixture(autouse=True)
-def patient(monkeypatch):
-    """Whoever starts a run finds it in the list, and a search reads all texts, however late."""
-    monkeypatch.setattr("streamll.serve.runner.LOGGED_S", 60.0)
-    for name in ("SEARCH_S", "RUN_S"):
-        monkeypatch.setattr(f"streamll.serve.log.search.{name}", 60.0)
-
-
 @pytest.fixture(scope="module")
 def browser():
     with launched() as browser:
