@@ -36,12 +36,14 @@ atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 for name in [n for n in os.environ if n.endswith(("_API_KEY", "_API_BASE", "_BASE_URL"))]:
     del os.environ[name]
 
-# An HTTP client reads the certificates that it trusts when it is made. All of them take 20 ms; here
-# nobody is asked over TLS but servers whose certificates a test names itself.
+# An HTTP client reads the certificates that it trusts when it is made. All of them take 30 ms; here
+# nobody is asked over TLS but servers whose certificates a test names itself. Who does not look at
+# the environment asks certifi.
 AUTHORITIES = Path(certifi.where()).read_text("ascii", "ignore")
 END = "-----END CERTIFICATE-----\n"
 os.environ["SSL_CERT_FILE"] = f"{CACHE}/authority.pem"
 Path(os.environ["SSL_CERT_FILE"]).write_text(AUTHORITIES.partition(END)[0] + END, "ascii")
+certifi.where = os.environ["SSL_CERT_FILE"].__str__
 
 # A process started in the background of a shell ignores Ctrl-C, and so would the programs that
 # tests start and interrupt.

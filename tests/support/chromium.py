@@ -24,7 +24,7 @@ FORGET = "() => { try { localStorage.clear(); sessionStorage.clear(); } catch {}
 
 
 def find_chromium() -> str | None:
-    names = ("chromium", "chromium-browser")
+    names = ("chromium-headless-shell", "chromium", "chromium-browser")
     found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
     return found or (str(UNPACKED) if os.access(UNPACKED, os.X_OK) else None)
 
