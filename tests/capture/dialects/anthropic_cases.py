@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from case import FOREIGN, LOST, PAUSE, WORDS, Case, Failed, data, odd_number, sse
+from case import FOREIGN, LOST, PAUSE, WORDS, Case, Failed, data, in_turn, odd_number, sse
 
 PIECES = ["[[ ## answer ## ]]\n", "Nine ", "lives", "\n\n[[ ## completed ## ]]"]
 TEXT = "".join(PIECES)
@@ -364,14 +364,16 @@ EARLY_REASONS += [
 
 
 NOT_JSON = [
-    *(
-        case(f"{name} {how} {where}", *before, data(words, event), *after, confused=True)
+    *in_turn(
+        [
+            case(f"{name} {how} {where}", *before, data(words, event), *after, confused=True)
+            for how, event in (("as a frame", b""), ("as a delta", b"content_block_delta"))
+            for where, before, after in (
+                ("first", (), (begin(), *said(), ending(), END)),
+                ("in the middle", (begin(), *said()[:3]), (*said()[3:], ending(), END)),
+            )
+        ]
         for name, words in WORDS.items()
-        for how, event in (("as a frame", b""), ("as a delta", b"content_block_delta"))
-        for where, before, after in (
-            ("first", (), (begin(), *said(), ending(), END)),
-            ("in the middle", (begin(), *said()[:3]), (*said()[3:], ending(), END)),
-        )
     ),
     *(case(f"{name} as a frame after the reason", begin(), *said(), ending(), data(words), END)
       for name, words in WORDS.items()),

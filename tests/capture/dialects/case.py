@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from profiles import THOROUGH
 
 PAUSE = b"PAUSE"
 """In place of a frame: what was sent before is read long before what comes after."""
@@ -102,6 +104,15 @@ FOREIGN = {
 def data(words: bytes, event: bytes = b"") -> bytes:
     """A frame of any data, under the name of an event."""
     return (b"event: " + event + b"\n" if event else b"") + b"data: " + words + b"\n\n"
+
+
+def in_turn(families: Iterable[Sequence[Case]]) -> list[Case]:
+    """All cases if there is time; else one of each family, the next one of the next family."""
+    return [
+        each
+        for number, family in enumerate(families)
+        for each in (family if THOROUGH else family[number % len(family) :][:1])
+    ]
 
 
 READ_BY_LM15 = ("native sync", "native async", "imodel sync", "imodel async")

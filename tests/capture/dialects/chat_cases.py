@@ -5,7 +5,19 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from case import FOREIGN, LOST, PAUSE, READ_BY_LITELLM, WORDS, Case, Failed, data, odd_number, sse
+from case import (
+    FOREIGN,
+    LOST,
+    PAUSE,
+    READ_BY_LITELLM,
+    WORDS,
+    Case,
+    Failed,
+    data,
+    in_turn,
+    odd_number,
+    sse,
+)
 
 PIECES = ["[[ ## answer ## ]]\n", "Nine ", "lives", "\n\n[[ ## completed ## ]]"]
 TEXT = "".join(PIECES)
@@ -238,16 +250,16 @@ ERRORS = {
     ),
 }  # fmt: skip
 FAILING = [
-    each
-    for name, (frame, plain) in ERRORS.items()
-    for each in (
-        *([] if name == "JSON without data" else
-          [case(f"error alone: {name}", frame, plain=plain, same_words=False)]),
-        case(f"error after text: {name}", *CHAT[:3], frame, plain=plain, same_words=False),
-        case(f"error after text, then DONE: {name}", *CHAT[:3], frame, DONE, plain=plain,
-             same_words=False),
-    )
-] + [
+    *in_turn(
+        [
+            *([] if name == "JSON without data" else
+              [case(f"error alone: {name}", frame, plain=plain, same_words=False)]),
+            case(f"error after text: {name}", *CHAT[:3], frame, plain=plain, same_words=False),
+            case(f"error after text, then DONE: {name}", *CHAT[:3], frame, DONE, plain=plain,
+                 same_words=False),
+        ]
+        for name, (frame, plain) in ERRORS.items()
+    ),
     case("Groq's over capacity", *CHAT[:2], chunk({}, x_groq={"id": "r", "error": MEMORY}),
          plain=Failed(500, {"error": MEMORY}), same_words=False),
     case("TGI's validation", {"error": MEMORY, "error_type": "validation"}, same_words=False,
@@ -757,23 +769,23 @@ EARLY_REASONS = [
 # --- 14: frames that are none -----------------------------------------------------------------------
 
 NOT_JSON = [
-    *(
-        case(f"{name} as a frame {where}", *before, data(words), *after, USE, DONE,
-             confused=True)
+    *in_turn(
+        [
+            case(f"{name} as a frame {where}", *before, data(words), *after, USE, DONE,
+                 confused=True)
+            for where, before, after in (
+                ("first", (), (*CHAT, FIN)), ("in the middle", CHAT[:2], (*CHAT[2:], FIN))
+            )
+        ]
         for name, words in WORDS.items()
-        for where, before, after in (
-            ("first", (), (*CHAT, FIN)), ("in the middle", CHAT[:2], (*CHAT[2:], FIN))
-        )
     ),
     *(
         case(f"{name} as a frame after the reason", *CHAT, FIN, data(words), USE, DONE)
         for name, words in WORDS.items()
     ),
-    *(
-        each
+    *in_turn(
+        anywhere(f"{name} under another event's name", data(words, b"meta"))
         for name, words in FOREIGN.items()
-        for each in anywhere(f"{name} under another event's name",
-                             data(words, b"meta"))
     ),
     case("words under the name of chunks", b"event: message\ndata: hello\n\n", *CHAT, FIN, USE, DONE,
          confused=True),
@@ -910,18 +922,20 @@ GOOD = told(0, "")
 MINIMAX = [
     case("a status of success beside every chunk", *({**each, **GOOD} for each in CHAT),
          {**FIN, **GOOD}, {**USE, **GOOD}, DONE, plain=completion(**GOOD)),
-    *(
-        case(f"{code} {where}", *before, {**told(code, words), **beside}, *after,
-             plain=failed(status, words, code=code, status=status), same_words=False)
+    *in_turn(
+        [
+            case(f"{code} {where}", *before, {**told(code, words), **beside}, *after,
+                 plain=failed(status, words, code=code, status=status), same_words=False)
+            for where, before, beside, after in (
+                ("alone", (), {}, ()),
+                ("with null choices", (), {"id": "c1", "choices": None}, (DONE,)),
+                ("after text", CHAT[:3], {"choices": []}, ()),
+                ("with a choice", CHAT[:3], {"choices": FIN["choices"]}, (DONE,)),
+            )
+        ]
         for code, status, words in (
             (1004, 401, "login fail"), (1002, 429, "rate limit"), (1008, 402, "insufficient balance"),
             (2013, 400, "invalid params"), (1000, 500, "unknown error"))
-        for where, before, beside, after in (
-            ("alone", (), {}, ()),
-            ("with null choices", (), {"id": "c1", "choices": None}, (DONE,)),
-            ("after text", CHAT[:3], {"choices": []}, ()),
-            ("with a choice", CHAT[:3], {"choices": FIN["choices"]}, (DONE,)),
-        )
     ),
 ]  # fmt: skip
 
@@ -1166,7 +1180,7 @@ REPORTED = [
 
 CASES: list[Case] = [
     case("an ordinary reply", *CHAT, FIN, USE, DONE),
-    *(each for name, odd in NO_FRAMES.items() for each in anywhere(name, odd)),
+    *in_turn(anywhere(name, odd) for name, odd in NO_FRAMES.items()),
     *FRAMING,
     *PADDED,
     *OPEN,

@@ -5,7 +5,19 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from case import FOREIGN, LOST, PAUSE, READ_BY_LITELLM, WORDS, Case, Failed, data, odd_number, sse
+from case import (
+    FOREIGN,
+    LOST,
+    PAUSE,
+    READ_BY_LITELLM,
+    WORDS,
+    Case,
+    Failed,
+    data,
+    in_turn,
+    odd_number,
+    sse,
+)
 
 PIECES = ["[[ ## answer ## ]]\n", "Nine ", "lives", "\n\n[[ ## completed ## ]]"]
 TEXT = "".join(PIECES)
@@ -300,12 +312,14 @@ EARLY_REASONS = [
 
 
 NOT_JSON = [
-    *(
-        case(f"{name} as a frame {where}", *before, data(words), *after, confused=True)
+    *in_turn(
+        [
+            case(f"{name} as a frame {where}", *before, data(words), *after, confused=True)
+            for where, before, after in (
+                ("first", (), (*said(), LAST)), ("in the middle", said()[:2], (*said()[2:], LAST))
+            )
+        ]
         for name, words in WORDS.items()
-        for where, before, after in (
-            ("first", (), (*said(), LAST)), ("in the middle", said()[:2], (*said()[2:], LAST))
-        )
     ),
     *(case(f"{name} as a frame after the reason", *said(), LAST, data(words))
       for name, words in WORDS.items()),

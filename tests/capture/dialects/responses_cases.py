@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from case import FOREIGN, LOST, WORDS, Case, Failed, data, odd_number, sse
+from case import FOREIGN, LOST, WORDS, Case, Failed, data, in_turn, odd_number, sse
 
 PIECES = ["[[ ## answer ## ]]\n", "Nine ", "lives", "\n\n[[ ## completed ## ]]"]
 TEXT = "".join(PIECES)
@@ -82,15 +82,14 @@ NO_FRAMES = {
     "a ping as JSON": b'event: keepalive\ndata: {"type": "keepalive"}\n\n',
     "an unknown event": b'data: {"type": "response.queued", "sequence_number": 1}\n\n',
 }
-AROUND = [
-    each
-    for name, odd in NO_FRAMES.items()
-    for each in (
+AROUND = in_turn(
+    [
         case(f"{name} first", odd, *rest(completed())),
         case(f"{name} in the middle", *DELTAS[:2], odd, *DELTAS[2:], odd, completed()),
         case(f"{name} at the end", *DELTAS, odd, completed(), odd),
-    )
-]
+    ]
+    for name, odd in NO_FRAMES.items()
+)
 
 
 def reframed(change: Any) -> list[bytes]:
@@ -163,15 +162,15 @@ ERRORS = {
     ),
 }  # fmt: skip
 FAILING = [
-    each
-    for name, (frame, plain) in ERRORS.items()
-    for each in (
-        case(f"error alone: {name}", frame, plain=plain, same_words=False),
-        case(f"error after text: {name}", *DELTAS[:3], frame, plain=plain, same_words=False),
-        case(f"error after text, then DONE: {name}", *DELTAS[:3], frame, DONE, plain=plain,
-             same_words=False),
-    )
-] + [
+    *in_turn(
+        [
+            case(f"error alone: {name}", frame, plain=plain, same_words=False),
+            case(f"error after text: {name}", *DELTAS[:3], frame, plain=plain, same_words=False),
+            case(f"error after text, then DONE: {name}", *DELTAS[:3], frame, DONE, plain=plain,
+                 same_words=False),
+        ]
+        for name, (frame, plain) in ERRORS.items()
+    ),
     case("error after the last event", *DELTAS, completed(), {"error": MEMORY}),
     case("a failed response", *DELTAS[:3],
          {"type": "response.failed", "response": response(
@@ -378,14 +377,16 @@ CALLS = [
 ]  # fmt: skip
 
 NOT_JSON = [
-    *(
-        case(f"{name} {how} {where}", *before, data(words, event), *after, confused=True)
+    *in_turn(
+        [
+            case(f"{name} {how} {where}", *before, data(words, event), *after, confused=True)
+            for how, event in (("as a frame", b""), ("as a delta", b"response.output_text.delta"))
+            for where, before, after in (
+                ("first", (), rest(completed())),
+                ("in the middle", DELTAS[:2], (*DELTAS[2:], completed())),
+            )
+        ]
         for name, words in WORDS.items()
-        for how, event in (("as a frame", b""), ("as a delta", b"response.output_text.delta"))
-        for where, before, after in (
-            ("first", (), rest(completed())),
-            ("in the middle", DELTAS[:2], (*DELTAS[2:], completed())),
-        )
     ),
     *(case(f"{name} as a frame after the last event", *DELTAS, completed(), data(words))
       for name, words in WORDS.items()),
