@@ -9,6 +9,7 @@ import pytest
 from dspy import lm15
 from outcomes import LIMITS_S, script_anew
 from patience import Stopwatch
+from profiles import in_turn
 
 from streamll.core.errors import FirstTokenTimeout, IdleTimeout
 from streamll.services import CallStatus, StreamConfig
@@ -111,9 +112,7 @@ def ask(make_model, practice, run, wire, call, fault, config=NO_RETRIES):
     return error, text, watch
 
 
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("wire", WIRES)
-@pytest.mark.parametrize("name", REFUSALS)
+@pytest.mark.parametrize(("name", "wire", "call"), in_turn(REFUSALS, WIRES, CALLS, every=3))
 def test_a_refusal_is_lm15_s_error(make_model, practice, run, wire, call, name):
     fault, kind = REFUSALS[name]
     error, text, _ = ask(make_model, practice, run, wire, call, fault)
@@ -122,9 +121,7 @@ def test_a_refusal_is_lm15_s_error(make_model, practice, run, wire, call, name):
     assert len(practice.requests) == 1
 
 
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("wire", WIRES)
-@pytest.mark.parametrize("name", BROKEN_STREAMS)
+@pytest.mark.parametrize(("name", "wire", "call"), in_turn(BROKEN_STREAMS, WIRES, CALLS, every=3))
 def test_a_broken_stream_keeps_what_had_come(make_model, practice, run, wire, call, name):
     """What had come is kept."""
     fault, kind, partial = BROKEN_STREAMS[name]
@@ -164,9 +161,7 @@ def test_a_connection_reset(make_model, practice, run, wire, call):
     assert PARTIAL.startswith(text)
 
 
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("wire", WIRES)
-@pytest.mark.parametrize("name", SILENCES)
+@pytest.mark.parametrize(("name", "wire", "call"), in_turn(SILENCES, WIRES, CALLS, every=3))
 def test_a_silent_provider_times_out(make_model, practice, run, wire, call, name):
     """X8: a TimeoutError, in time, and the connection is closed."""
     fault, kind, partial = SILENCES[name]
@@ -188,9 +183,7 @@ def test_a_silent_provider_times_out(make_model, practice, run, wire, call, name
     assert len(practice.requests) == 1
 
 
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("wire", WIRES)
-@pytest.mark.parametrize("name", UNUSUAL_WIRES)
+@pytest.mark.parametrize(("name", "wire", "call"), in_turn(UNUSUAL_WIRES, WIRES, CALLS, every=3))
 def test_unusual_wires_give_the_whole_text(make_model, practice, run, wire, call, name):
     error, text, _ = ask(make_model, practice, run, wire, call, UNUSUAL_WIRES[name])
     assert error is None

@@ -263,7 +263,7 @@ def test_leaving_merged_questions_stops_all_providers(lm, practice, how):
 
 # --- very many ------------------------------------------------------------------------------------
 
-MANY = 1_000 if THOROUGH else 250
+MANY = 1_000 if THOROUGH else 120
 
 
 def wide_lm(practice, connections=MANY):
@@ -336,7 +336,7 @@ def test_a_hundred_threads_at_once(practice):
 
 # --- a soak -----------------------------------------------------------------------------------------
 
-SOAK_ROUNDS = 60 if THOROUGH else 12
+SOAK_ROUNDS = 60 if THOROUGH else 6
 """Each is fourteen streams."""
 FAULTS = [
     None, Fault(status=500), Fault(disconnect_after=8), Fault(disconnect_after=8, reset=True),

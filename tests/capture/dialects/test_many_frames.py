@@ -25,7 +25,7 @@ from streamll.capture.tap.wire.gemini import GeminiAssembler
 from streamll.capture.tap.wire.reply import WireReply
 from streamll.capture.tap.wire.responses import ResponsesAssembler
 
-FEW, MANY = (500, 4_000) if THOROUGH else (250, 2_000)
+FEW, MANY = (500, 4_000) if THOROUGH else (100, 800)
 MOST = 4 * MANY // FEW
 """The ratio of work is 8 where it is linear, 64 where each frame looks at all before it."""
 ROUNDS = 10

@@ -7,6 +7,7 @@ import itertools
 import dspy
 import pytest
 from outcomes import TEXT, WHOLE, continuation, run_sync, script_anew
+from profiles import in_turn
 
 import streamll
 from streamll import CircuitBreaker, StreamConfig
@@ -19,8 +20,9 @@ pytestmark = pytest.mark.since_3_4
 CONTINUE = StreamConfig(on_partial="continue", retry_delay=0.01)
 
 
-@pytest.mark.parametrize("wire", ["openai", "responses", "anthropic"])
-@pytest.mark.parametrize("at", range(7, 17))
+@pytest.mark.parametrize(
+    ("at", "wire"), in_turn(range(7, 17), ["openai", "responses", "anthropic"])
+)
 def test_a_continued_text_is_exact_where_the_two_replies_join(practice, run, wire, at):
     practice.script(Reply(WHOLE, fault=Fault(disconnect_after=at), chunk=4), continuation)
     with dspy.context(lm=practice.lm(wire), adapter=dspy.ChatAdapter()):

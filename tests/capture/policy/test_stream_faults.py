@@ -9,7 +9,7 @@ import dspy
 import pytest
 from dspy.utils.exceptions import LMAuthError, LMError, LMInvalidRequestError
 from outcomes import LIMITS_S, TEXT, WHOLE, continuation, script_anew
-from profiles import THOROUGH
+from profiles import THOROUGH, in_turn
 
 from streamll import FirstTokenTimeout, IdleTimeout, StreamConfig
 from streamll.testing import Fault, Reply
@@ -90,18 +90,22 @@ BEGUN: dict[str, tuple[Fault, tuple[Expected, Expected, Expected]]] = {
     "stalls with keep-alives": (Fault(stall_after=AFTER, keepalive=0.05), SILENCE),
 }  # fmt: skip
 
-CASES = [
-    pytest.param(fault, policy, expected, id=f"{name}-{policy}")
+PLAYED = [
+    (f"{name}-{policy}", fault, policy, expected)
     for number, (name, (fault, expected)) in enumerate(UNBEGUN.items())
     for policy in (POLICIES if THOROUGH else [POLICIES[number % 3]])
 ] + [
-    pytest.param(fault, policy, outcome, id=f"{name} after text-{policy}")
+    (f"{name} after text-{policy}", fault, policy, outcome)
     for name, (fault, outcomes) in BEGUN.items()
     for policy, outcome in zip(POLICIES, outcomes, strict=True)
 ]
+CASES = [
+    pytest.param(*case, way, id=f"{name}-{way}")
+    for (name, *case), way in in_turn(PLAYED, ["sync", "async"])
+]
 
 
-@pytest.mark.parametrize(("fault", "policy", "expected"), CASES)
+@pytest.mark.parametrize(("fault", "policy", "expected", "run"), CASES, indirect=["run"])
 def test_every_fault_has_its_outcome(lm, practice, run, fault, policy, expected):
     hold = AFTER if fault.reset and fault.disconnect_after else ()
 

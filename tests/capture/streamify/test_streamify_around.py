@@ -214,7 +214,7 @@ def perform(practice, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize(("name", "way"), in_turn(TABLE, WAYS, every=2))
+@pytest.mark.parametrize(("name", "way"), in_turn(TABLE, WAYS))
 def test_dspy_streams_what_it_streams_without_us(name, way, perform):
     """X3: chunks, status messages, prediction and errors, in number and order."""
     row, heard = TABLE[name], Heard()

@@ -82,7 +82,7 @@ def test_many_requests_at_once(practice, served, path):
     practice.respond(echo)
 
     async def main():
-        words = [f"w{number}" for number in range(100 if THOROUGH else 30)]
+        words = [f"w{number}" for number in range(100 if THOROUGH else 15)]
         return words, await asyncio.gather(*(get(served, path.format(word)) for word in words))
 
     words, answers = asyncio.run(asyncio.wait_for(main(), 5 * BOUND))

@@ -20,6 +20,7 @@ from dspy import lm15
 from dspy._vendor.lm15.transports import StdlibAsyncTransport, StdlibTransport
 from dspy.clients import execution
 from dspy.clients.engines.lm15_engine import AsyncLM15Engine, LM15Engine
+from profiles import in_turn
 from raw_replies import (
     CHUNKED,
     CLOSE,
@@ -202,8 +203,7 @@ def test_a_thread_receives_each_packet_once(practice, way, monkeypatch):
 # --- what is read, and what becomes of the connection ---------------------------------------------
 
 
-@every_mode
-@pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize(("framing", "mode"), in_turn(FRAMINGS, MODES))
 def test_every_framing_gives_the_reply_and_keeps_its_connection(framing, mode):
     """Twice, and each in one piece, in small ones, and byte by byte around the end of the head."""
     reply, end = FRAMINGS[framing]

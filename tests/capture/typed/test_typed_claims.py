@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 import dspy
 import pydantic
 import pytest
+from profiles import in_turn
 from typing_extensions import TypedDict
 
 import streamll
@@ -202,9 +203,14 @@ def begins(shown, value):
     return type(shown) is type(value) and shown == value
 
 
-@pytest.mark.parametrize(("annotation", "text"), CASES)
-def test_what_is_shown_is_what_will_be_returned(ask, annotation, text):
-    check(*ask(annotation, text))
+@pytest.mark.parametrize(
+    ("case", "ask"),
+    in_turn(CASES, ADAPTERS),
+    indirect=["ask"],
+    ids=lambda it: getattr(it, "__name__", None),
+)
+def test_what_is_shown_is_what_will_be_returned(ask, case):
+    check(*ask(*case))
 
 
 @pytest.mark.parametrize("ask", [dspy.XMLAdapter], indirect=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
+import itertools
 from typing import Literal
 
 import dspy
 import pytest
 from dspy.adapters.xml_adapter import XMLAdapter
-from profiles import THOROUGH
+from profiles import in_turn
 from pydantic import BaseModel, TypeAdapter
 
 from streamll.capture.typed.field import typed_field
@@ -64,21 +65,28 @@ def shown_of(kind, inner, size):
     return value, field
 
 
-def shapes():
-    for name, kind in KINDS.items():
-        yield name, kind, "{}"
-        yield f"list of {name}", list[kind], "<item>{}</item><item>{}</item>"
-        yield f"list of lists of {name}", list[list[kind]], "<item><item>{}</item></item>"
-        yield f"dict of {name}", dict[str, kind], '<a>{}</a><entry key="b c">{}</entry>'
-    yield "a model", Part, "<code>{}</code><tags><item>{}</item></tags>"
-    yield "models", list[Part], "<item><code>{}</code></item>"
-
-
-SHOWN = [  # in single characters or whole, in turn, unless the run is thorough
+SHAPES = [
+    ("{}", lambda kind: kind, "{}"),
+    ("list of {}", lambda kind: list[kind], "<item>{}</item><item>{}</item>"),
+    ("list of lists of {}", lambda kind: list[list[kind]], "<item><item>{}</item></item>"),
+    ("dict of {}", lambda kind: dict[str, kind], '<a>{}</a><entry key="b c">{}</entry>'),
+]
+SIZES = (1, 1000)
+MODELS = [
+    ("a model", Part, "<code>{}</code><tags><item>{}</item></tags>"),
+    ("models", list[Part], "<item><code>{}</code></item>"),
+]
+SHOWN = [
     pytest.param(*shape, size, id=f"{shape[0]}, {size} at once")
-    for number, shape in enumerate(shapes())
-    for size in (1, 1000)
-    if THOROUGH or (number % 2 == 0) == (size == 1)
+    for shape, size in [
+        *(
+            ((called.format(name), of(kind), form), size)
+            for (name, kind), ((called, of, form), size) in in_turn(
+                KINDS.items(), itertools.product(SHAPES, SIZES)
+            )
+        ),
+        *itertools.product(MODELS, SIZES),
+    ]
 ]
 
 

@@ -1,6 +1,6 @@
 """X2: a parser releases exactly the text that no well-formed continuation can change.
 
-Each reply of the corpus is read one character at a time; at every prefix (every fifth one, unless
+Each reply of the corpus is read one character at a time; at every prefix (every tenth one, unless
 the run is thorough) the texts released so far are compared with what ``tests/support/oracle.py`` finds certain by asking the real adapter.
 """
 
@@ -12,7 +12,7 @@ from profiles import THOROUGH
 
 from streamll.core.parsing.base import Text
 
-EVERY = 1 if THOROUGH else 5
+EVERY = 1 if THOROUGH else 10
 CHAT_REPLIES = [
     "[[ ## reasoning ## ]]\nTwo  words.\n\n[[ ## answer ## ]]\nParis\n\n[[ ## completed ## ]]\n",
     "Sure!\n[[ ## answer ## ]] on the line  \n\t and [[ ## below ## ]] it ",
