@@ -248,9 +248,10 @@ if not HAS_ENGINES:
     CASES = [case for case in CASES if case.wires == ("openai",)]
 
 
+CASES_AND_WIRES = {f"{case.name}, {wire}": (case, wire) for case in CASES for wire in case.wires}
 EACH = pytest.mark.parametrize(
     ("case", "wire"),
-    [pytest.param(case, wire, id=f"{case.name}, {wire}") for case in CASES for wire in case.wires],
+    [pytest.param(*each, id=name) for name, each in CASES_AND_WIRES.items()],
 )
 
 

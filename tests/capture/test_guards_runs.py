@@ -6,15 +6,25 @@ import re
 
 import pytest
 from dspy_lines import without_waiting
-from guarded_runs import EACH, INERT, LETTERS, assert_hidden, checked, masked, run, shown
-from profiles import THOROUGH
+from guarded_runs import (
+    CASES_AND_WIRES,
+    EACH,
+    INERT,
+    LETTERS,
+    assert_hidden,
+    checked,
+    masked,
+    run,
+    shown,
+)
+from profiles import in_turn
 
 from streamll.core.events import own_fields
 from streamll.core.jsonable import plain
 from streamll.core.run_view import RunView
 
 NOISE = re.compile("duration|time|gaps|trace_id|_id$|chunks|data")
-CHUNKS = (1, "whole", 2, 3, 5, "token") if THOROUGH else (1, "whole")
+CHUNKS = (1, "whole", 2, 3, 5, "token")
 
 
 @pytest.fixture(autouse=True)
@@ -22,17 +32,22 @@ def at_once(monkeypatch):
     without_waiting(monkeypatch, lambda *_: None)
 
 
-@EACH
-def test_no_reader_of_a_run_can_see_the_secret(case, wire, practice):
-    for chunk in CHUNKS:
-        open_run = run(case, practice, chunk, (), wire)
-        assert LETTERS.search(shown(open_run))
-        guarded = checked(run(case, practice, chunk, wire=wire))
-        assert_hidden(guarded)
-        assert steps(guarded) == steps(open_run)
-        assert any(event.event_type == "guarded" for event in guarded)
-        if not case.fails:
-            assert outcome(guarded) == masked(outcome(open_run))
+@pytest.mark.parametrize(
+    ("case", "wire", "chunk"),
+    [
+        pytest.param(*CASES_AND_WIRES[name], chunk, id=f"{name}, {chunk}")
+        for name, chunk in in_turn(CASES_AND_WIRES, CHUNKS)
+    ],
+)
+def test_no_reader_of_a_run_can_see_the_secret(case, wire, chunk, practice):
+    open_run = run(case, practice, chunk, (), wire)
+    assert LETTERS.search(shown(open_run))
+    guarded = checked(run(case, practice, chunk, wire=wire))
+    assert_hidden(guarded)
+    assert steps(guarded) == steps(open_run)
+    assert any(event.event_type == "guarded" for event in guarded)
+    if not case.fails:
+        assert outcome(guarded) == masked(outcome(open_run))
 
 
 @EACH

@@ -162,7 +162,7 @@ def test_the_tap_pauses_while_the_reader_is_full(practice):
 def test_concurrent_calls_report_only_their_own_text(practice):
     """X4: threads and tasks, both engines."""
     practice.respond(lambda request: f"You said: {request.messages[-1].text}")
-    questions = [f"question {number}" for number in range(40)]
+    questions = [f"question {number}" for number in range(16)]
     for engine_name in ("lm15", "litellm"):
         lm = practice.lm(engine=engine_name)
 

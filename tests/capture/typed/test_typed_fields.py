@@ -16,7 +16,7 @@ from dspy.adapters.baml_adapter import BAMLAdapter
 from dspy.adapters.xml_adapter import XMLAdapter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from profiles import thorough
+from profiles import THOROUGH
 from pydantic import TypeAdapter
 from test_json_values import check_forward, places
 from typed_value_examples import cut, reordered, typed_values
@@ -101,7 +101,9 @@ def stream_value(server, adapter, annotation, reply):
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
-@settings(suppress_health_check=list(HealthCheck), max_examples=thorough(80), deadline=None)
+@settings(
+    suppress_health_check=list(HealthCheck), max_examples=80 if THOROUGH else 12, deadline=None
+)
 @given(data=st.data())
 def test_any_type_any_value_any_chunks(server, name, data):
     adapter, written = ADAPTERS[name]
