@@ -413,8 +413,8 @@ def test_coalesce_costs_the_same_per_token_however_many_merge():
         drain(channel)
         return time.thread_time() - started
 
-    few = min(seconds(5_000) for _ in range(3))
-    many = min(seconds(50_000) for _ in range(3))
+    few = min(seconds(2_000) for _ in range(3))
+    many = min(seconds(20_000) for _ in range(3))
     assert many < 30 * few
 
 

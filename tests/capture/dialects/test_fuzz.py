@@ -10,12 +10,12 @@ from fuzz_checks import CHECKS
 from fuzzing import WRITERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from profiles import thorough
+from profiles import THOROUGH
 
 pytestmark = pytest.mark.since_3_4
 
 SEEDS = st.integers(0, 2**64 - 1)
-STREAMS = thorough(600)
+STREAMS = 600 if THOROUGH else 15
 """For each check and wire: with the wires there are, more than 10,000 where the run is thorough."""
 
 

@@ -21,7 +21,7 @@ import pytest
 from dspy.adapters.xml_adapter import XMLAdapter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from profiles import thorough
+from profiles import THOROUGH
 from pydantic import AfterValidator
 from random_types import Named, Root, Spot, Word, shapes, written_for
 from typed_value_examples import cut
@@ -229,7 +229,9 @@ def test_what_was_found(name, annotation, value):
 
 
 @pytest.mark.parametrize("name", FORMS)
-@settings(suppress_health_check=list(HealthCheck), max_examples=thorough(120), deadline=None)
+@settings(
+    suppress_health_check=list(HealthCheck), max_examples=120 if THOROUGH else 12, deadline=None
+)
 @given(data=st.data())
 def test_what_is_shown_of_any_type_is_what_the_program_has(name, data):
     annotation, values = data.draw(shapes())
