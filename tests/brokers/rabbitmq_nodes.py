@@ -11,9 +11,6 @@ from brokers.servers import Group, RabbitMQServer, free_port
 
 NODES = 3
 
-FEWER_THREADS = "+S 1:1 +SDio 1"
-"""A node takes a fifth less CPU to start."""
-
 ABOUT_QUEUE = """
     {{ok, Queue}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"{queue}">>)),
     rabbit_amqqueue:info(Queue, [{item}])
@@ -33,11 +30,6 @@ class RabbitMQNode(RabbitMQServer):
     @property
     def cookie(self) -> str:
         return self._cookie
-
-    def environment(self) -> dict[str, str]:
-        own = super().environment()
-        own["RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS"] += f" {FEWER_THREADS}"
-        return own
 
     def start(self, seconds: float = 300) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
