@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import pytest
 from profiles import THOROUGH
 
-from brokers.backends import COMPATIBLE_BACKENDS, backend_of, own
+from brokers.backends import COMPATIBLE_BACKENDS, backend_of
 from brokers.blockable import shorten_timeouts, through
 from brokers.load import (
     BackgroundReader,
@@ -31,6 +31,7 @@ from brokers.servers import (
     NEWER_RABBITMQ,
     RabbitMQServer,
     RedisServer,
+    Unavailable,
     Wire,
     redis_binary,
     valkey_binary,
@@ -50,7 +51,9 @@ def patient_brokers():
 
 @pytest.fixture(scope="module", params=BROKERS)
 def kept(request, tmp_path_factory):
-    """A broker of these tests' own, which persists what it confirms."""
+    """A broker of these tests' own, which persists what it confirms. The first test starts it: each
+    start takes a RabbitMQ seconds of CPU.
+    """
 
     def make():
         folder = tmp_path_factory.mktemp("kept")
@@ -61,28 +64,66 @@ def kept(request, tmp_path_factory):
         binary = redis_binary() if request.param == "redis" else valkey_binary()
         return RedisServer(folder, binary)
 
-    with own(make) as server:
-        if isinstance(server, RabbitMQServer):
+    try:
+        server = make()
+    except Unavailable as problem:
+        pytest.skip(str(problem))
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def first_stream(kept):
+    """To be called once the server runs; it may be killed then."""
+
+    @functools.cache
+    def make() -> None:
+        if isinstance(kept, RabbitMQServer):
             # RabbitMQ 3.10 does not find its very first stream again if it is killed right after
             # making it (seen at 0.6 s); some seconds later it does.
-            first = open_sink(server.url, target="first")
+            first = open_sink(kept.url, target="first")
             first.put(Status(message="the first stream of this node"))
             assert first.stop(BOUND)
             time.sleep(7)
-        yield server
+
+    return make
 
 
 @pytest.fixture
-def server(kept):
-    yield kept
+def server(kept, first_stream):
     if kept.process is None:
         kept.start()
+    first_stream()
+    return kept
 
 
 @pytest.fixture(params=BROKERS)
 def backend(request, server_of, tmp_path):
     """The broker of all tests, where only the way to it is disturbed."""
     return backend_of(request.param, server_of, tmp_path)
+
+
+def test_a_broker_that_starts_later_gets_everything(kept, caplog):
+    """X10: down from the start; the sink logs it once, and stop() waits for the broker."""
+    kept.kill()
+    # One that has started and is slow has not failed once more.
+    patient = "heartbeat=60" if isinstance(kept, RabbitMQServer) else "socket_timeout=60"
+    url = f"{kept.url}?{patient}"
+    sink = open_sink(url, target="late")
+    reader = BackgroundReader(url, "late")
+    runs = paced_runs(sink, count=5, tokens=20)
+    assert sink.statistics().buffered > 0
+    with in_background(lambda: (time.sleep(0.5), kept.start())):
+        assert sink.stop(5 * BOUND)  # a RabbitMQ on a busy machine takes a minute to start
+    reader.wait_for_ends(5)
+    reader.stop()
+    check_complete(reader.events, runs)
+    check_nothing_lost(sink)
+    for who in ("cannot deliver", "cannot be read"):
+        assert len([r for r in caplog.records if who in r.getMessage()]) == 1
+    assert {record.name for record in caplog.records} <= {"streamll", "asyncio"}
 
 
 def test_killing_and_restarting_the_broker_loses_nothing(server, practice):
@@ -127,27 +168,6 @@ def test_killing_and_restarting_the_broker_loses_nothing(server, practice):
     check_order(reader.events)
     assert [text_of(events) for events in by_run(reader.events).values()] == [text] * RUNS
     check_nothing_lost(sink)
-
-
-def test_a_broker_that_starts_later_gets_everything(server, caplog):
-    """X10: down from the start; the sink logs it once, and stop() waits for the broker."""
-    server.kill()
-    # One that has started and is slow has not failed once more.
-    patient = "heartbeat=60" if isinstance(server, RabbitMQServer) else "socket_timeout=60"
-    url = f"{server.url}?{patient}"
-    sink = open_sink(url, target="late")
-    reader = BackgroundReader(url, "late")
-    runs = paced_runs(sink, count=5, tokens=20)
-    assert sink.statistics().buffered > 0
-    with in_background(lambda: (time.sleep(0.5), server.start())):
-        assert sink.stop(5 * BOUND)  # a RabbitMQ on a busy machine takes a minute to start
-    reader.wait_for_ends(5)
-    reader.stop()
-    check_complete(reader.events, runs)
-    check_nothing_lost(sink)
-    for who in ("cannot deliver", "cannot be read"):
-        assert len([r for r in caplog.records if who in r.getMessage()]) == 1
-    assert {record.name for record in caplog.records} <= {"streamll", "asyncio"}
 
 
 def through_a_network(backend, disturb) -> tuple:
@@ -284,7 +304,7 @@ def test_events_wait_while_the_broker_is_full(server, caplog, monkeypatch):
 
 def test_a_reader_with_repeatedly_broken_connections_misses_nothing(backend):
     """X10: also of what was on its way to it, and half acknowledged, when that happened."""
-    target, count = backend.target(), 3000 if THOROUGH else 900
+    target, count = backend.target(), 3000 if THOROUGH else 450
     sink = open_sink(backend.url, target=target, buffer_size=100_000)
     runs = [make_run(f"r{n}", ["a", "b"]) for n in range(count)]
     for run in runs:
