@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
+from profiles import THOROUGH
 
 from brokers.sample_runs import BOUND, by_run, check_order, make_run, text_of
 from brokers.servers import wait_until
@@ -19,6 +20,9 @@ from streamll.consumer import EventConsumer
 from streamll.core.errors import BrokerError
 from streamll.core.events import Event, StreamGap
 from streamll.sinks import open_sink
+
+TOKENS, PACE_S = (150, 0.01) if THOROUGH else (75, 0.02)
+"""Of a paced run: it takes as long with fewer events."""
 
 
 class BackgroundReader:
@@ -45,8 +49,8 @@ class BackgroundReader:
 def paced_runs(
     sink,
     count: int = 20,
-    tokens: int = 150,
-    pace: float = 0.01,
+    tokens: int = TOKENS,
+    pace: float = PACE_S,
     until: threading.Event | None = None,
 ) -> list[list]:
     """Put ``count`` concurrent runs, each on its thread, a token every ``pace`` seconds.

@@ -342,7 +342,7 @@ def test_a_hundred_thousand_events(name, merging, server_of, tmp_path):
 
     Where the run is not thorough, a hundred thousand are for one log to keep.
     """
-    length = 10_000 if THOROUGH or (name == "sqlite" and merging) else 2_000
+    length = 10_000 if THOROUGH or (name == "sqlite" and merging) else 1_000
     count = 10 * length
     log = log_called(name, server_of, tmp_path, buffer_size=length if merging else 2 * count)
     runs = [make_run(f"r{n}", [f"{n}.{i} " for i in range(length - 6)]) for n in range(10)]

@@ -8,6 +8,7 @@ import time
 
 import pytest
 import warm
+from profiles import THOROUGH
 
 from brokers.backends import backend_of, script
 from brokers.sample_runs import BOUND, by_run, check_order, make_run
@@ -144,15 +145,16 @@ def test_rabbitmq_restarts_the_history_copy_when_the_copying_member_dies(rabbit)
     """D4: kill -9 in the middle of it; nothing is missing, and nothing twice."""
     rabbit.url += "?heartbeat=60"  # nobody is given anything again because the machine is slow
     target = rabbit.target()
-    entries = 4_000
+    entries = 4_000 if THOROUGH else 1_600
     put_all(rabbit, target, [Status(message=str(n)) for n in range(10)])
     put_all(rabbit, target, *([make_run(f"r{n}", ["x"])[3]] for n in range(entries)))
-    body = """
+    body = f"""
         from itertools import count
         from streamll.brokers.rabbitmq import groups
+        groups.READ_BATCH_ENTRIES = 100  # so that some have been sent by then
         made, persistent = count(), groups._persistent
         def slow(*arguments):  # it gets no further than a quarter before it is killed
-            if next(made) == 1000:
+            if next(made) == {entries // 4}:
                 time.sleep(3600)
             return persistent(*arguments)
         groups._persistent = slow

@@ -112,7 +112,7 @@ def test_a_cut_tls_connection_neither_loses_nor_duplicates(tls):
         wire.mend()
 
     with in_background(disturb) as over:
-        runs = paced_runs(sink, tokens=100, until=over)
+        runs = paced_runs(sink, until=over)
     assert sink.stop(BOUND)
     reader.wait_for_ends(len(runs))
     reader.stop()

@@ -111,7 +111,7 @@ class Log:
         return any(leaders in ([], [node]) for leaders in led)
 
     def play(self, until) -> None:
-        self.runs = paced_runs(self.sink, RUNS, tokens=100, until=until)
+        self.runs = paced_runs(self.sink, RUNS, until=until)
         assert self.sink.stop(BOUND)
 
     def wait_for_ends(self, count: int) -> None:

@@ -14,6 +14,8 @@ import pytest
 
 from brokers.backends import own
 from brokers.load import (
+    PACE_S,
+    TOKENS,
     BackgroundReader,
     check_complete,
     check_nothing_lost,
@@ -95,7 +97,7 @@ def through_a_fault(url: str, name: str, fault) -> tuple:
         fault()
 
     with in_background(play) as over:
-        runs = paced_runs(Both(sinks), tokens=75, pace=0.02, until=over)
+        runs = paced_runs(Both(sinks), tokens=TOKENS // 2, pace=2 * PACE_S, until=over)
     for sink in sinks:
         assert sink.stop(BOUND)
     for reader in (whole, matching):

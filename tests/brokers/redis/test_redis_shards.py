@@ -8,7 +8,15 @@ import pytest
 import redis
 
 from brokers.backends import own, unique_name
-from brokers.load import BackgroundReader, check_complete, in_background, in_the_middle, paced_runs
+from brokers.load import (
+    PACE_S,
+    TOKENS,
+    BackgroundReader,
+    check_complete,
+    in_background,
+    in_the_middle,
+    paced_runs,
+)
 from brokers.redis_nodes import LATER_MS, RedisCluster
 from brokers.sample_runs import BOUND, by_run, check_order, ends, make_run, plain, read_log
 from streamll.brokers.opening import open_source
@@ -101,7 +109,7 @@ def test_a_primarys_end_stops_no_shard_for_good(tmp_path):
             primaries.pop().kill()
 
         with in_background(kill) as over:
-            runs = paced_runs(sink, tokens=75, pace=0.02, until=over)
+            runs = paced_runs(sink, tokens=TOKENS // 2, pace=2 * PACE_S, until=over)
         assert sink.stop(BOUND)
         reader.wait_for_ends(len(runs))
         reader.stop()

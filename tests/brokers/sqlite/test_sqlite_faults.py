@@ -46,7 +46,7 @@ def test_events_wait_while_another_process_locks_the_file(tmp_path, monkeypatch,
         route.free()
 
     with in_background(lock) as over:
-        runs = paced_runs(sink, tokens=100, until=over)
+        runs = paced_runs(sink, until=over)
     assert sink.stop(BOUND)
     reader.wait_for_ends(len(runs))
     reader.stop()
