@@ -20,6 +20,7 @@ import warm
 from chromium import launched
 
 import streamll
+from serve.npm import packages
 from serve.serving import Server
 from serve.viewer.line import Line
 from streamll.testing import Reply
@@ -61,6 +62,12 @@ def project(tmp_path_factory, run_folder):
         for package in build_clients.packages():
             build_clients.build(package)
             build_clients.pack(package, place / "dist")
+    # npm takes seconds to unpack what the registry has, which is the same each time.
+    manifest = json.loads((EXAMPLE / "package.json").read_text("utf-8"))
+    needed = {**manifest["dependencies"], **manifest["devDependencies"]}
+    others = {name: version for name, version in needed.items() if "file:" not in version}
+    modules = packages(others, "npm-react-example") / "node_modules"
+    shutil.copytree(modules, app / "node_modules", symlinks=True)
     options = ["--prefer-offline", f"--cache={NPM_CACHE}", "--no-audit", "--no-fund"]
     run("npm", "install", *options, cwd=app)
     run("npm", "run", "build", cwd=app)
