@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from profiles import THOROUGH
+from profiles import THOROUGH, thorough
 
 from serve.formats.test_wire_formats import SHOWN_PARTS, sse
 from serve.npm import OLDEST_AI, ai_packages, run_node
@@ -163,7 +163,7 @@ def test_version_7_shows_the_same_where_calls_that_overlap_have_several_steps():
     shown = {}
     for package, form in (("6", "vercel"), ("7", "vercel-7")):
         given = {}
-        for seed in range(100):
+        for seed in range(thorough(100)):
             made = make_format(form, RenderOptions(text="answer"))
             given[str(seed)] = sse(payloads(made, side_by_side(seed)))
         read = run_node(USE_CHAT + SHOWN_PARTS + ASK, given, place=ai_packages(package))

@@ -12,6 +12,7 @@ import pydantic
 import pytest
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
+from profiles import THOROUGH
 
 from serve.npm import ROOT, run_node
 from serve.runs import CALL, OTHER, RUNS, SECOND, Scribe, payloads, side_by_side
@@ -164,6 +165,15 @@ def resumed(name, run, cut, **options):
     before = payloads(first, events[:cut])
     payloads(second, events[:cut])
     return before, [*second.resume(), *payloads(second, events[cut:])]
+
+
+def cuts(run):
+    """Behind how many events it is cut: behind each, or once between any two kinds that follow each other."""
+    kinds = [event.event_type for event in RUNS[run]()]
+    places = {
+        cut if THOROUGH else (kinds[cut - 1], kinds[cut]): cut for cut in range(1, len(kinds))
+    }
+    return list(places.values())
 
 
 # --- AG-UI: its models and its client -----------------------------------------------------------

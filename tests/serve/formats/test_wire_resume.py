@@ -1,4 +1,4 @@
-"""X10, X11: every run on every wire, cut at every event: what the client has in the end is the same."""
+"""X10, X11: every run on every wire, cut between any two kinds of events: what the client has in the end is the same."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from serve.formats.test_wire_formats import (
     ASKED,
     READ_AGUI,
     READ_VERCEL,
+    cuts,
     read_by_openai,
     resumed,
     sse,
@@ -16,10 +17,6 @@ from serve.formats.test_wire_formats import (
 )
 from serve.npm import run_node
 from serve.runs import RUNS
-
-
-def cuts(run):
-    return range(1, len(RUNS[run]()))
 
 
 def shown(read):
@@ -42,8 +39,9 @@ def shown(read):
 def test_a_message_of_vercels_that_is_taken_up_again_ends_as_it_should():
     """The client keeps the message it has; what comes goes on in it."""
     halves = {f"{run}/{cut}": resumed("vercel", run, cut) for run in RUNS for cut in cuts(run)}
-    whole = run_node(READ_VERCEL, {run: {"sse": sse(told("vercel", run))} for run in RUNS})
-    before = run_node(READ_VERCEL, {name: {"sse": sse(half[0])} for name, half in halves.items()})
+    given = {name: {"sse": sse(half[0])} for name, half in halves.items()}
+    given |= {run: {"sse": sse(told("vercel", run))} for run in RUNS}
+    before = run_node(READ_VERCEL, given)
     given = {
         name: {"sse": sse(half[1]), "message": before[name]["message"]}
         for name, half in halves.items()
@@ -53,7 +51,7 @@ def test_a_message_of_vercels_that_is_taken_up_again_ends_as_it_should():
         assert [e for e in got["errors"] if e != "bad"] == [], name
         if got["message"] is None:  # nothing came any more
             got = before[name]
-        right = shown(whole[run])
+        right = shown(before[run])
         assert sorted(shown(got), key=repr) == sorted(right, key=repr), name
 
 
@@ -67,14 +65,15 @@ def conversation(read):
 
 
 def test_a_reader_of_agui_that_comes_back_ends_with_the_same_conversation():
-    whole = run_node(READ_AGUI, {run: sse(told("agui", run, **ASKED)) for run in RUNS})
-    given = {
+    given = {run: sse(told("agui", run, **ASKED)) for run in RUNS}
+    given |= {
         f"{run}/{cut}": sse(resumed("agui", run, cut, **ASKED)[1])
         for run in RUNS
         for cut in cuts(run)
     }
-    for name, got in run_node(READ_AGUI, given).items():
-        right = whole[name.partition("/")[0]]
+    read = run_node(READ_AGUI, given)
+    for name, got in read.items():
+        right = read[name.partition("/")[0]]
         assert got["errors"] == right["errors"], name
         assert sorted(conversation(got), key=repr) == sorted(conversation(right), key=repr), name
         assert got["state"] == right["state"], name
