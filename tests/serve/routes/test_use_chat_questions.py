@@ -39,7 +39,7 @@ async function told({id, urls, answers, url, more}) {
     for (let open = answers.lapses; open;) {
       const {questions = []} = await (await fetch(`${url}/runs/${run_id}`)).json();
       open = questions.some((each) => each.question_id === question_id);
-      await new Promise((done) => setTimeout(done, 50));
+      await new Promise((done) => setTimeout(done, 500));
     }
     if (answers.elsewhere) {
       await fetch(`${url}/runs/${run_id}/answers`, {method: 'POST',
