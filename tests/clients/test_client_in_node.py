@@ -263,7 +263,7 @@ def test_a_reader_comes_back_at_every_position_of_a_run(done):
     assert results["positions"] == list(expected["positions"].values())
 
 
-def test_a_hundred_thousand_tokens_are_one_text_and_few_calls_of_a_listener(done):
+def test_very_many_tokens_are_one_text_and_few_calls_of_a_listener(done):
     text, total = "".join(f"{number} 🎉" for number in range(LONG)), 7
     for one in text:
         total = (total * 31 + ord(one)) % 1000003
