@@ -221,6 +221,7 @@ def test_every_place_of_a_run_even_inside_a_merged_token(serve, lm, log, written
     put(log, long_run(written))
     server = serve(create_app(dspy.Predict("question -> answer"), log=log))
     whole = long_run(0)
+    told = [json.loads(json.dumps(_told(event))) for event in whole]
     with server.client() as client:
         for event in whole:
             place = f"r1:{event.seq}"
@@ -229,8 +230,7 @@ def test_every_place_of_a_run_even_inside_a_merged_token(serve, lm, log, written
             if event is whole[-1] or not (THOROUGH or event.seq % 3 == written):
                 continue
             rest = events_of(client, "/runs/r1/events", params={"after": place.removeprefix("r1:")})
-            had = [json.loads(json.dumps(_told(e))) for e in whole[: event.seq + 1]]
-            check([*had, *rest])
+            check([*told[: event.seq + 1], *rest])
 
 
 def _told(event):
