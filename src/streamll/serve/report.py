@@ -7,32 +7,25 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from msgspec.structs import asdict
 
 from streamll.core.events import Event, Thinking, TokenEvent
 from streamll.core.wire import encode
-
-VIEWER = Path(__file__).parent / "viewer" / "static"
+from streamll.serve.page import STATIC, document, program
 
 
 def report_html(events: Iterable[Event]) -> str:
     """The page. What a model said is data in it: it can neither close its element nor be executed."""
     events = list(events)
-    page = (VIEWER / "index.html").read_text("utf-8")
-    scripts = re.findall(r'<script src="([a-z]+\.js)" defer></script>\n', page)
-    if _has_markdown(events):
-        scripts.insert(0, "vendor/markdown.js")
-    program = "\n".join((VIEWER / name).read_text("utf-8") for name in scripts)
-    style = (VIEWER / "viewer.css").read_text("utf-8")
-    digest = base64.b64encode(hashlib.sha256(program.encode()).digest()).decode()
+    script = program(*(["vendor/markdown.js"] if _has_markdown(events) else []))
+    style = (STATIC / "viewer.css").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
         f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
-    page = re.sub(r'<script src="[a-z]+\.js" defer></script>\n', "", page)
-    page = page.replace(
+    page = document("").replace(
         '<meta name="color-scheme"',
         f'<meta http-equiv="content-security-policy" content="{policy}">\n'
         '<meta name="color-scheme"',
@@ -41,7 +34,7 @@ def report_html(events: Iterable[Event]) -> str:
     data = ",\n".join(_safe(encode(event).decode()) for event in events)
     closing = (
         f'<script type="application/json" id="events">[{data}]</script>\n'
-        f"<script>{program}</script>\n</body>"
+        f"<script>{script}</script>\n</body>"
     )
     head, _, tail = page.rpartition("</body>")
     return f"{head}{closing}{tail}"
@@ -49,7 +42,7 @@ def report_html(events: Iterable[Event]) -> str:
 
 def _has_markdown(events: Iterable[Event]) -> bool:
     """Whether the page will want to read a text as Markdown: it looks for the same."""
-    [pattern] = re.findall("const MARKDOWN = /(.*)/m;", (VIEWER / "markdown.js").read_text("utf-8"))
+    [pattern] = re.findall("const MARKDOWN = /(.*)/m;", (STATIC / "markdown.js").read_text("utf-8"))
     texts: dict[object, list[str]] = defaultdict(list)
     for number, event in enumerate(events):
         place = (event.identity.run_id, event.identity.call_id, event.identity.attempt)

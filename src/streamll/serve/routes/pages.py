@@ -1,16 +1,18 @@
-"""The viewer's page and scripts, served as the files they are."""
+"""The viewer's page and what it loads: its scripts as one, and the files they are."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
-from pathlib import Path
 
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
-from starlette.staticfiles import StaticFiles
+from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Scope
 
-VIEWER = Path(__file__).parent.parent / "viewer" / "static"
+from streamll.serve.page import STATIC, document, program
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -19,18 +21,39 @@ CONTENT_SECURITY_POLICY = (
 )
 """Nothing from other hosts, and no script but our files: what a model says is never executed."""
 
+PROGRAM = "scripts.js"
+"""The page's scripts as one: thirty requests would each wait for a distant server."""
+
 
 class ViewerFiles(StaticFiles):
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
         return ("", None) if "\0" in path else super().lookup_path(path)  # older ones raise
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        response = await super().get_response(path, scope)
+        if scope["method"] in {"GET", "HEAD"} and path in {".", "index.html", PROGRAM}:
+            response = _made(path == PROGRAM)
+            if self.is_not_modified(response.headers, Headers(scope=scope)):
+                response = NotModifiedResponse(response.headers)
+        else:
+            response = await super().get_response(path, scope)
         response.headers["content-security-policy"] = CONTENT_SECURITY_POLICY
         response.headers["cache-control"] = "no-cache"
         return response
 
 
+def _made(script: bool) -> Response:
+    text, tag = _text(script)
+    kind = "text/javascript" if script else "text/html"
+    return Response(text, media_type=kind, headers={"etag": tag})
+
+
+@functools.cache
+def _text(script: bool) -> tuple[str, str]:
+    """The program or the document, and its entity tag."""
+    text = program() if script else document(f'<script src="{PROGRAM}" defer></script>\n')
+    return text, f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
+
+
 def viewer_route() -> BaseRoute:
     """The viewer at ``/``. It matches every path, so it must be the last route."""
-    return Mount("/", ViewerFiles(directory=VIEWER, html=True), name="viewer")
+    return Mount("/", ViewerFiles(directory=STATIC, html=True), name="viewer")
