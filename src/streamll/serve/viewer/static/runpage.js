@@ -1,4 +1,4 @@
-// The run that is shown: read from its source, and drawn once a frame.
+// The run that is shown: read from its source, and drawn once a frame where something has come.
 (function (streamll) {
 "use strict";
 const $ = (id) => document.getElementById(id);
@@ -22,6 +22,7 @@ class RunPage {
     this.close = () => {};
     this.fresh = true;
     this.scheduled = false;
+    this.later = 0; // the timer of the next drawing while nothing comes
     this.before = 0;
     this.drawnTimelineAt = 0;
     this.missed = false; // the list was asked for this run, since it did not have it
@@ -81,6 +82,7 @@ class RunPage {
   }
 
   schedule() {
+    clearTimeout(this.later);
     if (this.scheduled) return;
     this.scheduled = true;
     requestAnimationFrame((time) => this.frame(time));
@@ -93,7 +95,10 @@ class RunPage {
     if (!player) return;
     player.tick(passed);
     this.draw(time);
-    if (player.playing || player.run.status === "running") this.schedule(); else this.before = 0;
+    if (player.playing) { this.schedule(); return; }
+    this.before = 0;
+    // Until something comes only clocks go on: a frame for each of the screen's keeps a core busy for nothing.
+    if (player.run.status === "running") this.later = setTimeout(() => this.schedule(), TIMELINE);
   }
 
   draw(time) {
