@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from case import FOREIGN, LOST, PAUSE, WORDS, Case, Failed, data, in_turn, odd_number, sse
+from case import FOREIGN, LOST, PAUSE, WORDS, Case, Failed, data, odd_number, one_of_each, sse
 
 PIECES = ["[[ ## answer ## ]]\n", "Nine ", "lives", "\n\n[[ ## completed ## ]]"]
 TEXT = "".join(PIECES)
@@ -364,7 +364,7 @@ EARLY_REASONS += [
 
 
 NOT_JSON = [
-    *in_turn(
+    *one_of_each(
         [
             case(f"{name} {how} {where}", *before, data(words, event), *after, confused=True)
             for how, event in (("as a frame", b""), ("as a delta", b"content_block_delta"))

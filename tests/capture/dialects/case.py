@@ -106,7 +106,7 @@ def data(words: bytes, event: bytes = b"") -> bytes:
     return (b"event: " + event + b"\n" if event else b"") + b"data: " + words + b"\n\n"
 
 
-def in_turn(families: Iterable[Sequence[Case]]) -> list[Case]:
+def one_of_each(families: Iterable[Sequence[Case]]) -> list[Case]:
     """All cases if there is time; else one of each family, the next one of the next family."""
     return [
         each

@@ -14,8 +14,8 @@ from case import (
     Case,
     Failed,
     data,
-    in_turn,
     odd_number,
+    one_of_each,
     sse,
 )
 
@@ -250,7 +250,7 @@ ERRORS = {
     ),
 }  # fmt: skip
 FAILING = [
-    *in_turn(
+    *one_of_each(
         [
             *([] if name == "JSON without data" else
               [case(f"error alone: {name}", frame, plain=plain, same_words=False)]),
@@ -769,7 +769,7 @@ EARLY_REASONS = [
 # --- 14: frames that are none -----------------------------------------------------------------------
 
 NOT_JSON = [
-    *in_turn(
+    *one_of_each(
         [
             case(f"{name} as a frame {where}", *before, data(words), *after, USE, DONE,
                  confused=True)
@@ -783,7 +783,7 @@ NOT_JSON = [
         case(f"{name} as a frame after the reason", *CHAT, FIN, data(words), USE, DONE)
         for name, words in WORDS.items()
     ),
-    *in_turn(
+    *one_of_each(
         anywhere(f"{name} under another event's name", data(words, b"meta"))
         for name, words in FOREIGN.items()
     ),
@@ -922,7 +922,7 @@ GOOD = told(0, "")
 MINIMAX = [
     case("a status of success beside every chunk", *({**each, **GOOD} for each in CHAT),
          {**FIN, **GOOD}, {**USE, **GOOD}, DONE, plain=completion(**GOOD)),
-    *in_turn(
+    *one_of_each(
         [
             case(f"{code} {where}", *before, {**told(code, words), **beside}, *after,
                  plain=failed(status, words, code=code, status=status), same_words=False)
@@ -1180,7 +1180,7 @@ REPORTED = [
 
 CASES: list[Case] = [
     case("an ordinary reply", *CHAT, FIN, USE, DONE),
-    *in_turn(anywhere(name, odd) for name, odd in NO_FRAMES.items()),
+    *one_of_each(anywhere(name, odd) for name, odd in NO_FRAMES.items()),
     *FRAMING,
     *PADDED,
     *OPEN,

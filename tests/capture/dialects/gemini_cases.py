@@ -14,8 +14,8 @@ from case import (
     Case,
     Failed,
     data,
-    in_turn,
     odd_number,
+    one_of_each,
     sse,
 )
 
@@ -312,7 +312,7 @@ EARLY_REASONS = [
 
 
 NOT_JSON = [
-    *in_turn(
+    *one_of_each(
         [
             case(f"{name} as a frame {where}", *before, data(words), *after, confused=True)
             for where, before, after in (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from case import FOREIGN, LOST, WORDS, Case, Failed, data, in_turn, odd_number, sse
+from case import FOREIGN, LOST, WORDS, Case, Failed, data, odd_number, one_of_each, sse
 
 PIECES = ["[[ ## answer ## ]]\n", "Nine ", "lives", "\n\n[[ ## completed ## ]]"]
 TEXT = "".join(PIECES)
@@ -82,7 +82,7 @@ NO_FRAMES = {
     "a ping as JSON": b'event: keepalive\ndata: {"type": "keepalive"}\n\n',
     "an unknown event": b'data: {"type": "response.queued", "sequence_number": 1}\n\n',
 }
-AROUND = in_turn(
+AROUND = one_of_each(
     [
         case(f"{name} first", odd, *rest(completed())),
         case(f"{name} in the middle", *DELTAS[:2], odd, *DELTAS[2:], odd, completed()),
@@ -162,7 +162,7 @@ ERRORS = {
     ),
 }  # fmt: skip
 FAILING = [
-    *in_turn(
+    *one_of_each(
         [
             case(f"error alone: {name}", frame, plain=plain, same_words=False),
             case(f"error after text: {name}", *DELTAS[:3], frame, plain=plain, same_words=False),
@@ -377,7 +377,7 @@ CALLS = [
 ]  # fmt: skip
 
 NOT_JSON = [
-    *in_turn(
+    *one_of_each(
         [
             case(f"{name} {how} {where}", *before, data(words, event), *after, confused=True)
             for how, event in (("as a frame", b""), ("as a delta", b"response.output_text.delta"))

@@ -44,9 +44,7 @@ def plays_of(case):
     readers = {False: [], True: []}
     for way in ways:
         readers[way in READ_BY_LITELLM].append(way)
-    if (
-        readers[False] and turn // 27 % 6
-    ):  # what is rebuilt from the stream is the same for both readers
+    if readers[False] and turn // 27 % 6:  # both read what is rebuilt from one stream
         del readers[True]
     return [
         (of_reader[(turn // 3 + at) % len(of_reader)], (CUTS[(turn // 9 + at) % 3],))
