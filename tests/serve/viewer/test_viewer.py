@@ -84,6 +84,26 @@ def test_tokens_appear_while_the_model_talks(site, practice, open_page):
     assert shown_text(page, "answer") == WORDS
 
 
+def test_a_silent_run_is_drawn_no_more_often_than_its_clock_goes_on(site, practice, open_page):
+    practice.script(Reply({"answer": WORDS}, hold_after=40))
+    server = site(dspy.Predict("question -> answer"))
+    start(server, question="?")
+    practice.wait_for_requests(1)[0].wait_held()
+    page = open_page(server.url)
+    page.click("#runs button")
+    wait_text(page, "answer", "word3")
+    frames, clock = page.evaluate(
+        """() => new Promise((done) => {
+          let frames = 0, clock = 0;
+          const next = window.requestAnimationFrame;
+          window.requestAnimationFrame = (draw) => { frames++; return next(draw); };
+          new MutationObserver(() => { if (++clock === 12) done([frames, clock]); })
+            .observe(document.querySelector("#stats"), { childList: true, characterData: true, subtree: true });
+        })"""
+    )
+    assert 0 < frames <= 2 * clock
+
+
 def test_a_reload_in_mid_field_shows_no_gap_and_no_double(site, practice, open_page):
     practice.script(Reply({"answer": WORDS}, hold_after=60))
     server = site(dspy.Predict("question -> answer"))
