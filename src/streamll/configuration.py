@@ -20,6 +20,7 @@ import msgspec
 
 from streamll.core.errors import ConfigurationError, StreamllError, logger
 from streamll.core.events import KINDS, Event
+from streamll.core.jsonable import is_endless
 
 if TYPE_CHECKING:
     from streamll.guards import Guard
@@ -309,14 +310,22 @@ def included(kind: str, value: Any, shape: Callable[[Any], Any] | None = None) -
         return {"result": f"({type(value).__name__}, not shown: {type(error).__name__})"}
 
 
-def clip(value: Any, limit: int) -> Any:
-    """``value`` with every text cut to ``limit`` characters; objects as their clipped ``str``."""
+def clip(value: Any, limit: int, within: tuple[int, ...] = ()) -> Any:
+    """``value`` with every text cut to ``limit`` characters; objects as their clipped ``str``.
+
+    What ``is_endless`` is the name of its type there: to go on up to Python's limit would leave no
+    room for the program's finalizers, which may have their turn at any call. ``within`` identifies
+    what the value is part of.
+    """
     if value is None or isinstance(value, (bool, int, float)):
         return value
-    if isinstance(value, Mapping):
-        return {str(key): clip(item, limit) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [clip(item, limit) for item in value]
+    if isinstance(value, (Mapping, list, tuple)):
+        if is_endless(value, within):
+            return f"<{type(value).__name__}>"
+        within = (*within, id(value))
+        if isinstance(value, Mapping):
+            return {str(key): clip(item, limit, within) for key, item in value.items()}
+        return [clip(item, limit, within) for item in value]
     text = value if isinstance(value, str) else str(value)
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
 

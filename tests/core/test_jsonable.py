@@ -10,6 +10,7 @@ import json
 import msgspec
 import pytest
 
+from streamll.configuration import clip
 from streamll.core.jsonable import MAX_DEPTH, as_text, plain, render
 from streamll.core.wire import to_dict
 
@@ -73,14 +74,36 @@ def test_objects_without_a_dump_become_their_str():
     assert render(value) == str(value)
 
 
-def test_a_cycle_ends_in_the_name_of_its_type():
-    cycle = {}
-    cycle["again"] = cycle
-    found, depth = plain(cycle), 0
-    while isinstance(found, dict):
-        found, depth = found["again"], depth + 1
-    assert found == "<dict>"
-    assert depth == MAX_DEPTH
+def nested(levels):
+    value = "bottom"
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def test_what_contains_itself_is_the_name_of_its_type_there():
+    mapping, twice = {}, []
+    mapping["again"] = mapping
+    twice += [twice, twice]  # if it were followed for 40 levels, no run would ever end
+    assert plain(mapping) == {"again": "<dict>"}
+    assert plain(twice) == clip(twice, 10) == ["<list>", "<list>"]
+    assert (
+        plain([twice, 1, twice]) == clip([twice, 1, twice], 10) == [plain(twice), 1, plain(twice)]
+    )
+
+
+@pytest.mark.parametrize("made", [plain, lambda value: clip(value, 10)], ids=["plain", "clip"])
+def test_what_is_too_deep_is_the_name_of_its_type_there(made):
+    assert made(nested(MAX_DEPTH)) == nested(MAX_DEPTH)
+    found = made(nested(MAX_DEPTH + 1))
+    for _ in range(MAX_DEPTH):
+        [found] = found
+    assert found == "<list>"
+
+
+def test_the_same_thing_in_two_places_is_no_loop():
+    shared = {"a": 1}
+    assert plain([shared, shared]) == clip((shared, shared), 10) == [{"a": 1}, {"a": 1}]
 
 
 def test_objects_that_raise_on_access_become_their_type_name():

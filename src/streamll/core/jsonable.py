@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 MAX_DEPTH = 40
-"""Nesting beyond which a value becomes the name of its type; this also ends cycles."""
+"""Nesting beyond which a value becomes the name of its type, as one does that contains itself."""
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -40,30 +40,38 @@ def render(value: Any) -> Any:
     return _text(value)
 
 
-def plain(value: Any, depth: int = MAX_DEPTH) -> Any:
-    """The value in ``dict``, ``list``, ``str``, numbers and ``None`` only."""
+def plain(value: Any, within: tuple[int, ...] = ()) -> Any:
+    """The value in ``dict``, ``list``, ``str``, numbers and ``None`` only.
+
+    ``within`` identifies what it is part of.
+    """
     if value is None or type(value) in (bool, int, float):
         return value
     if type(value) is str:
         return _LONE_SURROGATE.sub("\ufffd", value)
     try:
-        if depth > 0:
-            return _plain_inside(value, depth - 1)
+        if not is_endless(value, within):
+            return _plain_inside(value, (*within, id(value)))
     except Exception:  # noqa: BLE001, S110 - a value that raises when it is read
         pass
     return f"<{type(value).__name__}>"
+
+
+def is_endless(value: object, within: tuple[int, ...]) -> bool:
+    """Whether a value contains itself, or is nested deeper than anyone looks."""
+    return len(within) >= MAX_DEPTH or id(value) in within
 
 
 def as_text(value: Any) -> str:
     return json.dumps(plain(value), ensure_ascii=False)
 
 
-def _plain_inside(value: Any, depth: int) -> Any:
+def _plain_inside(value: Any, within: tuple[int, ...]) -> Any:
     if isinstance(value, Mapping):
-        return {_key(key): plain(item, depth) for key, item in value.items()}
+        return {_key(key): plain(item, within) for key, item in value.items()}
     if isinstance(value, (list, tuple, AbstractSet)):
-        return [plain(item, depth) for item in value]
-    return plain(render(value), depth)
+        return [plain(item, within) for item in value]
+    return plain(render(value), within)
 
 
 def _key(key: Any) -> str:
